@@ -235,6 +235,11 @@ impl OfferedLayer {
         }
     }
 
+    /// Returns whether the bytes are in a file, from which they can be read again.
+    pub(super) fn is_spooled(&self) -> bool {
+        matches!(*self.state(), StreamState::Spooled(_))
+    }
+
     /// Returns whether the bytes could not be spooled, which is no fault of the archive.
     pub(super) fn has_no_space(&self) -> bool {
         match &*self.state() {

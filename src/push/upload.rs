@@ -403,7 +403,8 @@ async fn send_streamed(
         None
     };
     let first = streamed.open(reason_to_spool);
-    registry::upload(client, &blob(session, layer), opened, first, || streamed.open(None)).await
+    let blob = Blob { is_repeatable: streamed.is_spooled(), ..blob(session, layer) };
+    registry::upload(client, &blob, opened, first, || streamed.open(None)).await
 }
 
 /// Uploads a config.
@@ -421,7 +422,7 @@ async fn send_config(session: &TargetSession<'_>, config: &Config) -> Result<()>
         LayerStream::own(receiver)
     };
     let subject = Subject::Config(config.digest);
-    let blob = Blob { subject, identity: None, meter: Arc::new(Meter::new(size)) };
+    let blob = Blob { subject, identity: None, is_repeatable: true, meter: Arc::new(Meter::new(size)) };
     match registry::upload(&session.client, &blob, None, stream(), stream).await {
         Ok(_) => Ok(()),
         Err(error) => Err(session.explain_upload(error).await),
@@ -430,7 +431,7 @@ async fn send_config(session: &TargetSession<'_>, config: &Config) -> Result<()>
 
 fn blob(session: &TargetSession<'_>, layer: &LayerRecord) -> Blob {
     let subject = session.subject(&layer.planned);
-    Blob { subject, identity: layer.planned.identity(), meter: Arc::clone(&layer.meter) }
+    Blob { subject, identity: layer.planned.identity(), is_repeatable: true, meter: Arc::clone(&layer.meter) }
 }
 
 /// Notes in the layer cache what a layer has become.

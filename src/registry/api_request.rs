@@ -51,6 +51,11 @@ impl ApiRequest {
         }
     }
 
+    /// Returns whether it has no body, so that its response takes no longer than the latency of the registry.
+    pub(super) fn has_no_body(&self) -> bool {
+        matches!(self.method, Method::GET | Method::HEAD | Method::POST)
+    }
+
     /// Sets the media types that the response may have.
     pub(super) fn accept(mut self, media_types: &'static str) -> Self {
         self.headers.insert(ACCEPT, HeaderValue::from_static(media_types));

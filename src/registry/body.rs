@@ -28,13 +28,20 @@ pub(super) struct Watch {
     pub(super) rate: Option<Arc<Rate>>,
     /// The number of bytes that were handed out.
     pub(super) sent: Arc<AtomicU64>,
+    /// The same of all bodies to the registry.
+    pub(super) all: Arc<AtomicU64>,
 }
 
 impl Watch {
     /// Creates the watch of one body.
-    pub(super) fn new(meter: &Arc<Meter>, rate: Option<&Arc<Rate>>, sent: &Arc<AtomicU64>) -> Self {
-        let (meter, sent) = (Arc::clone(meter), Arc::clone(sent));
-        Self { meter, stall: Arc::new(StallDetector::new()), rate: rate.cloned(), sent }
+    pub(super) fn new(
+        meter: &Arc<Meter>,
+        rate: Option<&Arc<Rate>>,
+        sent: &Arc<AtomicU64>,
+        all: &Arc<AtomicU64>,
+    ) -> Self {
+        let (meter, sent, all) = (Arc::clone(meter), Arc::clone(sent), Arc::clone(all));
+        Self { meter, stall: Arc::new(StallDetector::new()), rate: rate.cloned(), sent, all }
     }
 }
 
@@ -61,6 +68,7 @@ impl Framer {
             self.delay = None;
         }
         self.watch.sent.fetch_add(len as u64, Ordering::Relaxed);
+        self.watch.all.fetch_add(len as u64, Ordering::Relaxed);
         Poll::Ready(bytes.split_to(len))
     }
 }
@@ -194,12 +202,14 @@ struct Progress {
     all_sent: bool,
     /// Whether nothing is sent because the archive delivers nothing.
     is_starved: bool,
+    /// Whether that was so since it was asked last.
+    was_starved: bool,
 }
 
 impl Progress {
     fn new() -> Self {
         let now = Instant::now();
-        Self { first: now, last: now, all_sent: false, is_starved: false }
+        Self { first: now, last: now, all_sent: false, is_starved: false, was_starved: false }
     }
 }
 
@@ -219,6 +229,19 @@ impl StallDetector {
         let mut progress = self.progress();
         progress.last = Instant::now();
         progress.is_starved = is_starved;
+        progress.was_starved |= is_starved;
+    }
+
+    /// Returns whether the connection had to wait for the archive since this was asked last.
+    pub(super) fn take_starved(&self) -> bool {
+        let mut progress = self.progress();
+        let is_starved = progress.is_starved;
+        std::mem::replace(&mut progress.was_starved, is_starved)
+    }
+
+    /// Returns whether everything was handed out.
+    pub(super) fn is_all_sent(&self) -> bool {
+        self.progress().all_sent
     }
 
     /// Returns when no byte was sent for `limit`.
@@ -230,7 +253,7 @@ impl StallDetector {
         let now = Instant::now();
         (self.progress().first, self.progress().last) = (now, now);
         loop {
-            let Progress { first, last, all_sent, is_starved } = *self.progress();
+            let Progress { first, last, all_sent, is_starved, .. } = *self.progress();
             if is_starved {
                 tokio::time::sleep(limit).await;
                 continue;
@@ -259,7 +282,7 @@ mod tests {
     }
 
     fn watch(rate: Option<&Arc<Rate>>) -> Watch {
-        Watch::new(&Arc::new(Meter::new(1 << 30)), rate, &Arc::default())
+        Watch::new(&Arc::new(Meter::new(1 << 30)), rate, &Arc::default(), &Arc::default())
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue, LOCATION};
 use reqwest::{Method, StatusCode, Url};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -123,6 +124,9 @@ impl Client {
         let auth = Auth::new(credentials, name, config.endpoint.clone(), Arc::new(connect), observer);
         let limiter = ConcurrencyLimiter::new(config.max_requests);
         let strategy = UploadStrategy::new(config.quirks, config.chunk_size);
+        if let Some(rate) = &config.rate {
+            strategy.line().limit(rate.bytes_per_second());
+        }
         let registry = Arc::new(Registry { config, http: client, auth, limiter });
         Ok(Self { registry, strategy, repository, actions: "pull,push", subject: None, cancel })
     }
@@ -344,7 +348,11 @@ impl Client {
             builder = builder.header(AUTHORIZATION, header);
         }
         let limits = Limits { bytes: request.limit, time: self.retry_config().request_timeout };
+        let started = Instant::now();
         let sent = reply::send(builder.body((request.payload)()), self.timer(request), limits).await;
+        if sent.is_ok() && request.has_no_body() {
+            self.strategy.line().note_latency(started.elapsed());
+        }
         let rejection = |error| Rejection { error, challenges: Vec::new() };
         let reply = sent.map_err(|error| rejection(error.into_request_error(&request.method)))?;
         if [request.expect, expect_of_login].concat().contains(&reply.status.as_u16()) {
@@ -429,7 +437,7 @@ mod tests {
     async fn the_requested_delay_is_respected_up_to_a_limit() {
         let client = client();
         for (seconds, is_accepted) in [(0, true), (600, true), (601, false), (u64::MAX, false)] {
-            let start = tokio::time::Instant::now();
+            let start = Instant::now();
             let response = ServiceError { status: Some(429), ..ServiceError::default() };
             let error = RequestError::Status(Box::new(response), Some(Duration::from_secs(seconds)));
             let pause = client.pause(error, client.delays().next()).await;

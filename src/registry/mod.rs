@@ -7,8 +7,9 @@
 //!   decides who may receive it. `keychain` reads the credentials of docker and podman.
 //! - Requests: `transport` builds the HTTP client, `reply` reads responses, `request_error` and `transport_error` say what a
 //!   failure means, `retry` and `concurrency` decide when to send again.
-//! - Uploads: `upload` runs `session`s over a `window` of the layer, `resume` continues those of an earlier run,
-//!   `upload_strategy` and `quirks` know what the registry accepts. A quirk of a registry is one row in `quirks`.
+//! - Uploads: `upload` runs `session`s over a `window` of the layer, in chunks or as a `single_request`, `resume` continues
+//!   those of an earlier run, `upload_strategy` and `quirks` know what the registry accepts, `line` what the way to it is
+//!   like. A quirk of a registry is one row in `quirks`.
 
 mod address;
 mod api_request;
@@ -21,6 +22,7 @@ mod concurrency;
 mod credential_provider;
 mod error_envelope;
 mod keychain;
+mod line;
 mod manifest;
 mod open_upload;
 mod quirks;
@@ -33,6 +35,7 @@ mod resume;
 mod resume_store;
 mod retry;
 mod session;
+mod single_request;
 mod stream;
 mod token;
 mod transport;

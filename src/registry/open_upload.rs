@@ -9,7 +9,7 @@ use super::api_request::ApiRequest;
 use super::client::Client;
 use super::reply::Reply;
 use super::request_error::RequestError;
-use super::resume_store::ResumeEntry;
+use super::resume_store::Checkpoint;
 use crate::error::{Code, Error, Kind, Result, ServiceError};
 use crate::oci::{Digest, Repository};
 use crate::request_log::Subject;
@@ -59,7 +59,11 @@ impl Client {
         if let (Ok(Mount::Mounted), Some(mut entry)) =
             (&mount, identity.and_then(|identity| self.resume_entry(identity)))
         {
-            self.abort_earlier(&mut entry).await;
+            let earlier = entry.take();
+            entry.remove();
+            if let Some(checkpoint) = earlier {
+                self.abort_earlier(checkpoint).await;
+            }
         }
         mount.map_err(|error| self.explain(error, &doing))
     }
@@ -109,9 +113,8 @@ impl Client {
     }
 
     /// Closes the session that an earlier run left.
-    async fn abort_earlier(&self, entry: &mut ResumeEntry) {
-        let location = entry.take().and_then(|checkpoint| self.allowed(Url::parse(&checkpoint.location).ok()?).ok());
-        entry.remove();
+    pub(super) async fn abort_earlier(&self, checkpoint: Checkpoint) {
+        let location = Url::parse(&checkpoint.location).ok().and_then(|location| self.allowed(location).ok());
         if let Some(location) = location {
             self.abort_session(location).await;
         }

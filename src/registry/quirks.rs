@@ -20,6 +20,8 @@ pub(crate) struct Quirks {
     pub(super) min_blob_size: u64,
     /// How blobs larger than a chunk are uploaded.
     pub(super) large_blobs: LargeBlobs,
+    /// Whether it is known to accept blobs of any size in a single streamed request.
+    pub(super) streams: Streams,
     /// Which request carries the last chunk.
     pub(super) last_chunk: LastChunk,
     /// The meaning of the end of a `Range` in a response.
@@ -43,6 +45,17 @@ pub(super) enum LargeBlobs {
     SingleRequest,
     /// Not known: in chunks, or in a single request if those are rejected.
     Unknown,
+}
+
+/// Whether a registry is known to accept blobs of any size in one PATCH without a range and an empty closing PUT.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Streams {
+    /// It is, if only because docker sends every layer like that
+    /// (<https://github.com/distribution/distribution/blob/v2.8.3/registry/client/blob_writer.go>), as skopeo does
+    /// (<https://github.com/containers/image/blob/v5.22.0/docker/docker_image_dest.go>).
+    Accepted,
+    /// There are contrary reports.
+    Doubtful,
 }
 
 /// The limits of a registry on chunks.
@@ -103,6 +116,7 @@ const STANDARD: Quirks = Quirks {
     fingerprints: &[],
     min_blob_size: 0,
     large_blobs: LargeBlobs::Chunks(ANY_SIZE),
+    streams: Streams::Accepted,
     last_chunk: LastChunk::Put,
     range_end: RangeEnd::LastByte,
     upload_status: StatusReport::Reported,
@@ -196,6 +210,7 @@ static KNOWN: &[Quirks] = &[
         hosts: &[".azurecr.io", ".azurecr.cn", ".azurecr.us"],
         // Microsoft's own libraries send 4 MiB; 10 MiB were seen to be accepted, and more than 20 MB in one request were not.
         large_blobs: LargeBlobs::Chunks(ChunkLimits { max: 10 * MIB, ..ANY_SIZE }),
+        streams: Streams::Doubtful,
         sources: &[
             "https://learn.microsoft.com/en-us/rest/api/containerregistry/blob/end-upload",
             "https://github.com/goharbor/harbor/pull/23016",

@@ -19,6 +19,11 @@ impl Rate {
         Self { bytes_per_second: bytes_per_second.max(1), free_at: Mutex::new(Instant::now()) }
     }
 
+    /// Returns the limit in bytes per second.
+    pub(super) fn bytes_per_second(&self) -> u64 {
+        self.bytes_per_second
+    }
+
     /// Returns the largest frame for an even stream: the bytes of a twentieth of a second.
     pub(super) fn granularity(&self) -> usize {
         usize::try_from(self.bytes_per_second / 20).unwrap_or(usize::MAX).max(512)

@@ -65,6 +65,11 @@ impl RequestError {
         matches!(self, Self::Local(_))
     }
 
+    /// Returns whether there was no response.
+    pub(super) fn is_transport(&self) -> bool {
+        matches!(self, Self::Transport(_))
+    }
+
     /// Returns whether an upload session is lost, so that a new one may succeed.
     pub(super) fn is_lost_session(&self) -> bool {
         // distribution 2.8 responds 404 BLOB_UPLOAD_INVALID after a chunk was cut: its state has another offset than its

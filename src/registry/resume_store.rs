@@ -48,6 +48,10 @@ pub(super) struct Checkpoint {
     pub(super) location: String,
     /// The number of acknowledged bytes.
     pub(super) offset: u64,
+    /// Whether the blob was streamed: nothing was acknowledged, and it is not streamed again. Without a URL the session is
+    /// closed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_stream: bool,
 }
 
 impl ResumeStore {
@@ -85,12 +89,17 @@ impl ResumeStore {
         let about = format!("{registry}/{repository} {blob}");
         let hash = Digest::of(about.as_bytes()).short();
         let name = hash.rsplit(':').next().unwrap_or_default();
-        let mut entry =
-            ResumeEntry { path: self.folder.join(format!("{name}.json")), about, file: None, checkpoint: None };
+        let mut entry = ResumeEntry {
+            path: self.folder.join(format!("{name}.json")),
+            about,
+            file: None,
+            earlier: None,
+            noted: None,
+        };
         if let Ok(file) = File::options().read(true).write(true).open(&entry.path)
             && file.try_lock().is_ok()
         {
-            entry.checkpoint = read(&file).filter(|checkpoint| checkpoint.about == entry.about);
+            entry.earlier = read(&file).filter(|checkpoint| checkpoint.about == entry.about);
             entry.file = Some(file);
         }
         entry
@@ -104,31 +113,67 @@ pub(super) struct ResumeEntry {
     about: String,
     /// The file, locked, if there is one.
     file: Option<File>,
-    checkpoint: Option<Checkpoint>,
+    /// The checkpoint of an earlier run.
+    earlier: Option<Checkpoint>,
+    /// What the file says of this run, or of a stream of an earlier one.
+    noted: Option<Noted>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Noted {
+    /// An offset at which the next run can resume.
+    Offset,
+    /// That the blob is streamed, or was.
+    Stream,
 }
 
 impl ResumeEntry {
     /// Returns the checkpoint of an earlier run, once.
     pub(super) fn take(&mut self) -> Option<Checkpoint> {
-        self.checkpoint.take()
+        let earlier = self.earlier.take();
+        if earlier.as_ref().is_some_and(|checkpoint| checkpoint.is_stream) {
+            self.noted = Some(Noted::Stream);
+        }
+        earlier
+    }
+
+    /// Stores that the blob is streamed in the session at `location`: if that is interrupted, the next run sends chunks.
+    pub(super) fn note_stream(&mut self, location: &Url) {
+        self.write_stream(location.as_str());
+    }
+
+    fn write_stream(&mut self, location: &str) {
+        let checkpoint =
+            Checkpoint { about: self.about.clone(), location: location.into(), offset: 0, is_stream: true };
+        self.noted = self.write(&checkpoint).is_ok().then_some(Noted::Stream);
     }
 
     /// Stores the offset of the upload, once it is large enough. Ignores a file that cannot be written.
     pub(super) fn note(&mut self, location: &Url, offset: u64) {
         if offset >= MIN_RESUMABLE_SIZE {
-            let checkpoint = Checkpoint { about: self.about.clone(), location: location.to_string(), offset };
-            self.checkpoint = self.write(&checkpoint).is_ok().then_some(checkpoint);
+            let (about, location) = (self.about.clone(), location.to_string());
+            let checkpoint = Checkpoint { about, location, offset, is_stream: false };
+            self.noted = self.write(&checkpoint).is_ok().then_some(Noted::Offset);
         }
     }
 
     /// Returns whether the next run can resume the upload.
     pub(super) fn is_stored(&self) -> bool {
-        self.checkpoint.is_some()
+        self.noted == Some(Noted::Offset)
+    }
+
+    /// Notes that the upload failed, and that its session is closed.
+    pub(super) fn abandon(&mut self) {
+        if self.noted == Some(Noted::Stream) {
+            self.write_stream("");
+        } else {
+            self.remove();
+        }
     }
 
     /// Removes the entry.
     pub(super) fn remove(&mut self) {
-        self.checkpoint = None;
+        (self.earlier, self.noted) = (None, None);
         if let Some(file) = self.file.take() {
             // Emptied first: another run may have opened it already.
             file.set_len(0).and_then(|()| fs::remove_file(&self.path)).ok();

@@ -1,13 +1,13 @@
 //! One upload session: opened, or resumed from an earlier run; filled, closed; and recovered after a failure.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use reqwest::header::{CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use reqwest::{Body, Method, Url};
 use tracing::debug;
 
 use super::api_request::ApiRequest;
-use super::body::{ChunkBody, StallDetector, StreamBody, Watch};
+use super::body::{ChunkBody, StallDetector, Watch};
 use super::client::Client;
 use super::manifest::content_digest;
 use super::open_upload::OpenedUpload;
@@ -117,13 +117,17 @@ impl<'a> Session<'a> {
                 }
                 Some(_) => self.patch(&chunk).await.map(|()| SessionState::At(chunk.end())),
                 None => {
+                    if self.should_stream(&chunk, budget) {
+                        self.stream(window, budget, entry).await?;
+                        continue;
+                    }
                     self.probe(window.is_shared()).await?;
                     if client.strategy().chunks() == Chunks::Rejected {
                         if chunk.start > 0 {
                             // The bytes in the session were sent as chunks.
                             return Err(UploadError::ChunksRejected);
                         }
-                        self.stream(window, budget).await?;
+                        self.send_as_one(window, budget).await?;
                         continue;
                     }
                     // If the stream fails, the request is still finished: its response says how to close the session.
@@ -325,59 +329,30 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Sends the rest as one body, which cannot be resumed: a failure loses the session.
-    async fn stream(&mut self, window: &mut Window, budget: &mut RetryBudget<'_>) -> Result<(), UploadError> {
-        let mut request = ApiRequest::new(Method::PATCH, self.location.clone(), &[200, 201, 202, 204]);
-        let watch = Watch::new(&self.blob.meter, self.client.rate(), &request.sent);
-        let stall = Arc::clone(&watch.stall);
-        let (body, ended) = StreamBody::new(window.take_rest(), watch);
-        let body = Mutex::new(Some(body));
-        request.is_stream = true;
-        request.payload = Arc::new(move || match body.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(body) => Body::wrap(body),
-            // The login expired during the request, and the stream has no second body.
-            None => {
-                Body::wrap_stream(futures_util::stream::once(async { Err::<&[u8], _>("the body was already sent") }))
-            }
-        });
-        let sent = self.send_body(&mut request, stall).await;
-        let sent = match (sent, ended.get().cloned()) {
-            (_, Some(Err(error))) => Err(RequestError::Local(error)),
-            (Ok(reply), Some(Ok(summary))) => Ok((reply, summary)),
-            (Ok(_), None) => {
-                Err(RequestError::Transport("the registry responded before it had received everything".into()))
-            }
-            (Err(error), _) => Err(error),
-        };
-        match sent {
-            Ok((reply, summary)) => {
-                if let Some(location) = self.client.location(&request.url, &reply)? {
-                    self.location = location;
-                }
-                window.finish_rest(summary);
-                self.blob.meter.set(self.blob.meter.total(), summary.size);
-                Ok(())
-            }
-            Err(error) if error.is_transient() || error.is_lost_session() => {
-                budget.wait(error).await?;
-                Err(UploadError::SessionLost)
-            }
-            Err(error) => Err(UploadError::Permanent(error)),
-        }
-    }
-
     /// Sends a chunk once.
     async fn send_chunk(&self, request: &mut ApiRequest, chunk: &Chunk) -> Result<Reply, RequestError> {
-        let watch = Watch::new(&self.blob.meter, self.client.rate(), &request.sent);
+        let watch = self.watch(request);
         let (body, stall) = (chunk.clone(), Arc::clone(&watch.stall));
         request.payload = Arc::new(move || Body::wrap(ChunkBody::new(&body, watch.clone())));
-        let reply = self.send_body(request, stall).await?;
+        let in_flight = self.client.strategy().line().begin_body();
+        let reply = self.send_body(request, &stall).await?;
+        in_flight.acknowledged(chunk.len);
         chunk.arrived(&self.blob.meter);
         Ok(reply)
     }
 
+    /// Creates the watch of a request's body.
+    pub(super) fn watch(&self, request: &ApiRequest) -> Watch {
+        let all = self.client.strategy().line().sent();
+        Watch::new(&self.blob.meter, self.client.rate(), &request.sent, all)
+    }
+
     /// Sends a body once, unless it stalls for too long.
-    async fn send_body(&self, request: &mut ApiRequest, stall: Arc<StallDetector>) -> Result<Reply, RequestError> {
+    pub(super) async fn send_body(
+        &self,
+        request: &mut ApiRequest,
+        stall: &StallDetector,
+    ) -> Result<Reply, RequestError> {
         request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         if self.separate_connections {
             request.headers.insert(CONNECTION, HeaderValue::from_static("close"));

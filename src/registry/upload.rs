@@ -2,18 +2,19 @@
 //!
 //! A chunk is sent as a PATCH only if at least one more byte follows: the closing PUT carries the last chunk and the digest,
 //! and a blob that fits into one chunk takes two requests. While one chunk is sent, the next is gathered. A registry that
-//! accepts no chunks gets a single request.
+//! accepts no chunks gets a single request, and so does one to which chunks would not use the line.
 //!
 //! A chunk stays in the [`Window`] until the registry has acknowledged it. After a failure the registry is asked for the
 //! offset, and the upload resumes there; it restarts from byte 0 only if the session is gone. This is the only retry loop
 //! around a layer's bytes. A session that is abandoned is closed, unless the next run can resume it.
 
+use reqwest::Url;
 use tracing::debug;
 
 use super::client::Client;
 use super::open_upload::OpenedUpload;
 use super::resume::note_not_resumable;
-use super::resume_store::ResumeEntry;
+use super::resume_store::{Checkpoint, ResumeEntry};
 use super::session::Session;
 use super::stream::LayerStream;
 use super::upload_job::{Blob, RetryBudget, UploadError};
@@ -31,25 +32,38 @@ use crate::request_log::Subject;
 pub(crate) async fn upload(
     client: &Client,
     blob: &Blob,
-    mut opened: Option<OpenedUpload>,
+    opened: Option<OpenedUpload>,
     stream: LayerStream,
     restart: impl Fn() -> LayerStream,
 ) -> Result<LayerSummary> {
     let doing = format!("cannot upload {} to {}", blob.subject, client.repository());
     let client = &client.about(&blob.subject);
     let mut entry = blob.identity.as_deref().and_then(|identity| client.resume_entry(identity));
-    let mut budget = RetryBudget::new(client, &blob.meter);
+    let _in_progress = client.strategy().line().begin_blob(blob.meter.total());
+    let mut budget = RetryBudget::new(client, blob);
+    let mut start = Start::New(opened);
     let mut window = Window::new(stream);
     let mut mismatch: Option<LayerSummary> = None;
     loop {
         blob.meter.set(0, 0);
         blob.meter.resume_at(0);
-        match run_session(client, blob, &mut window, &mut budget, &mut entry, opened.take()).await {
+        match run_session(client, blob, &mut window, &mut budget, &mut entry, std::mem::take(&mut start)).await {
             Ok(summary) => return Ok(summary),
             Err(UploadError::Permanent(error)) => return Err(client.explain(error, &doing)),
             Err(UploadError::SessionLost) => {
                 budget.separate_connections = true;
                 debug!("{}: {} lost the upload session; starting over", blob.subject, client.name());
+            }
+            Err(UploadError::StreamBroken(location)) => {
+                debug!("{}: the stream broke; continuing in chunks", blob.subject);
+                start = Start::AfterStream(location);
+            }
+            Err(UploadError::StreamRejected) => {
+                debug!("{}: {} does not accept a stream; sending it again in chunks", blob.subject, client.name());
+            }
+            Err(UploadError::StreamEnded) => {
+                window = Window::new(restart());
+                continue;
             }
             Err(UploadError::NotResumable) => note_not_resumable(client, blob),
             Err(UploadError::ChunksRejected) => debug!(
@@ -68,7 +82,21 @@ pub(crate) async fn upload(
     }
 }
 
-/// Runs one session to its end: that of an earlier run, else `opened`, else a new one. A session that ends early is closed,
+/// Where an upload begins.
+enum Start {
+    /// In a session without data, which may be open already.
+    New(Option<OpenedUpload>),
+    /// In the session of a stream that broke, if the registry keeps it.
+    AfterStream(Url),
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self::New(None)
+    }
+}
+
+/// Runs one session to its end: that of an earlier run, else that of `start`, else a new one. A session that ends early is closed,
 /// unless the next run can resume it.
 async fn run_session(
     client: &Client,
@@ -76,24 +104,23 @@ async fn run_session(
     window: &mut Window,
     budget: &mut RetryBudget<'_>,
     entry: &mut Option<ResumeEntry>,
-    opened: Option<OpenedUpload>,
+    start: Start,
 ) -> Result<LayerSummary, UploadError> {
-    let resumed = match entry.as_mut().and_then(ResumeEntry::take) {
-        Some(checkpoint) => {
-            let resumed = Session::resume(client, blob, window, budget, checkpoint).await;
-            if matches!(resumed, Ok(None)) {
-                note_not_resumable(client, blob);
+    let (resumed, opened) = match start {
+        Start::AfterStream(location) => (Session::after_stream(client, blob, window, budget, location).await, None),
+        Start::New(opened) => {
+            let resumed = match entry.as_mut().and_then(ResumeEntry::take) {
+                Some(checkpoint) => resume(client, blob, window, budget, checkpoint).await,
+                None => Ok(None),
+            };
+            match opened {
+                Some(unused) if !matches!(resumed, Ok(None)) => {
+                    client.abort_session(unused.location).await;
+                    (resumed, None)
+                }
+                opened => (resumed, opened),
             }
-            resumed
         }
-        None => Ok(None),
-    };
-    let opened = match opened {
-        Some(unused) if !matches!(resumed, Ok(None)) => {
-            client.abort_session(unused.location).await;
-            None
-        }
-        opened => opened,
     };
     let mut session = match resumed? {
         Some(session) => session,
@@ -102,15 +129,41 @@ async fn run_session(
     let done = session.run(window, budget, entry).await;
     let can_resume = matches!(&done, Err(UploadError::Permanent(error)) if error.may_succeed_later())
         && entry.as_ref().is_some_and(ResumeEntry::is_stored);
-    if !can_resume {
-        if let Some(entry) = entry {
-            entry.remove();
-        }
-        if done.is_err() {
+    match (&done, entry) {
+        _ if can_resume => {}
+        // The session may continue in chunks.
+        (Err(UploadError::StreamBroken(_)), _) => {}
+        (Ok(_), Some(entry)) => entry.remove(),
+        (Ok(_), None) => {}
+        (Err(_), entry) => {
+            if let Some(entry) = entry {
+                entry.abandon();
+            }
             client.abort_session(session.location).await;
         }
     }
     done
+}
+
+/// Resumes the session of an earlier run. `None` if that is not possible.
+async fn resume<'a>(
+    client: &'a Client,
+    blob: &'a Blob,
+    window: &mut Window,
+    budget: &mut RetryBudget<'_>,
+    checkpoint: Checkpoint,
+) -> Result<Option<Session<'a>>, UploadError> {
+    // A stream was interrupted. It may be again, and chunks can be resumed.
+    budget.may_stream &= !checkpoint.is_stream;
+    if checkpoint.is_stream && !client.reports_upload_status() {
+        client.abort_earlier(checkpoint).await;
+        return Ok(None);
+    }
+    let resumed = Session::resume(client, blob, window, budget, checkpoint).await;
+    if matches!(resumed, Ok(None)) {
+        note_not_resumable(client, blob);
+    }
+    resumed
 }
 
 /// Checks that the registry stores a blob of `bytes` bytes, which are sent unchanged.

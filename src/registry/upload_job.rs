@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use reqwest::Url;
+
 use super::client::Client;
 use super::request_error::RequestError;
 use super::retry::Delays;
@@ -18,6 +20,8 @@ pub(crate) struct Blob {
     pub subject: Subject,
     /// The identity of the bytes across runs. Without it, no other run resumes the upload.
     pub identity: Option<String>,
+    /// Whether its bytes can be had again from the first one at no other cost than time. Otherwise it is not streamed.
+    pub is_repeatable: bool,
     /// The progress. Its total is the size of the uncompressed blob.
     pub meter: Arc<Meter>,
 }
@@ -28,6 +32,12 @@ pub(super) enum UploadError {
     SessionLost,
     /// The session of an earlier run accepts no more data. A new one may succeed.
     NotResumable,
+    /// A stream broke in the session at this URL, which may continue in chunks.
+    StreamBroken(Url),
+    /// The registry does not accept a stream. Chunks may succeed.
+    StreamRejected,
+    /// A stream has no advantage on this line. Nothing is wrong with it.
+    StreamEnded,
     /// The registry accepts no chunks. A single request may succeed.
     ChunksRejected,
     /// The registry computed another digest than the one of the bytes that were sent.
@@ -55,11 +65,21 @@ pub(super) struct RetryBudget<'a> {
     /// Whether a session was lost with a broken connection. From then on, every chunk has a separate connection, for networks
     /// that limit the bytes on each.
     pub(super) separate_connections: bool,
+    /// Whether the blob may be streamed although the registry accepts chunks: once at most, in all runs.
+    pub(super) may_stream: bool,
 }
 
 impl<'a> RetryBudget<'a> {
-    pub(super) fn new(client: &'a Client, meter: &'a Meter) -> Self {
-        Self { client, delays: client.delays(), renewed_at: 0, meter, is_counted: false, separate_connections: false }
+    pub(super) fn new(client: &'a Client, blob: &'a Blob) -> Self {
+        Self {
+            client,
+            delays: client.delays(),
+            renewed_at: 0,
+            meter: &blob.meter,
+            is_counted: false,
+            separate_connections: false,
+            may_stream: blob.is_repeatable,
+        }
     }
 
     /// Notes that everything up to `offset` is acknowledged.

@@ -5,15 +5,20 @@
 //! is asked afterwards for the size of the blob: some registries keep the last chunk only and report success
 //! (<https://github.com/wasmCloud/wasmCloud/issues/3405>).
 //!
+//! With chunks, each waits for the response to the one before. Where the [`Line`] would idle for that, blobs are streamed in a
+//! single request, too, as long as nothing breaks.
+//!
 //! A blob with a shared stream does not wait but tries chunks itself: the targets share the stream, so waiting would block
 //! the others, possibly the one that it waits for.
 
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::quirks::{ChunkLimits, LargeBlobs, OTHER, Quirks};
+use super::line::{Line, Reason};
+use super::quirks::{ChunkLimits, LargeBlobs, OTHER, Quirks, Streams};
 use crate::compress::size;
 
 /// The chunk size in bytes if four or more layers are uploaded concurrently. With fewer, chunks can be larger.
@@ -50,6 +55,7 @@ struct Learned {
     known: StdMutex<Known>,
     /// Locked by the blob that tries chunks first.
     probing: Mutex<()>,
+    line: Line,
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +89,7 @@ impl UploadStrategy {
     /// Creates the strategy for a registry with these quirks, and for one upload at a time.
     pub(super) fn new(quirks: &'static Quirks, wanted: Option<u64>) -> Self {
         let known = Known { quirks, chunks: Chunks::of(quirks), max: u64::MAX };
-        let learned = Learned { known: StdMutex::new(known), probing: Mutex::default() };
+        let learned = Learned { known: StdMutex::new(known), probing: Mutex::default(), line: Line::default() };
         Self { learned: Arc::new(learned), wanted, share: RETAINED }
     }
 
@@ -126,6 +132,24 @@ impl UploadStrategy {
                 format!("chunks of {chunk} to {name}: {why}; the first layer shows whether it accepts them")
             }
         }
+    }
+
+    /// Returns what was measured on the line to the registry.
+    pub(super) fn line(&self) -> &Line {
+        &self.learned.line
+    }
+
+    /// Returns why a blob of `total` bytes before compression should be streamed although the registry accepts chunks, if it
+    /// should.
+    pub(super) fn prefers_stream(&self, total: u64) -> Option<Reason> {
+        let Known { quirks, chunks, .. } = *self.known();
+        let is_possible = self.wanted.is_none() && quirks.streams == Streams::Accepted && chunks != Chunks::Rejected;
+        is_possible.then(|| self.line().prefers_stream(total, self.chunk(total))).flatten()
+    }
+
+    /// Returns why such a stream should be ended after all, if it should. `left` is what it will still take.
+    pub(super) fn rejects_stream(&self, total: u64, left: Duration) -> Option<Reason> {
+        self.line().rejects_stream(total, self.chunk(total), left)
     }
 
     /// Returns the registry's quirks.

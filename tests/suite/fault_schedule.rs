@@ -30,6 +30,12 @@ const OPERATIONS: [&str; 22] = [
 /// Bytes to a chunk: as few as ECR takes, since every byte is hashed three times.
 pub(crate) const CHUNK: u64 = 5 << 20;
 
+/// The same on a long line, where the program decides about chunks, and the largest that ECR takes.
+const LARGEST_CHUNK: u64 = 10 << 20;
+
+/// How late responses come on a long line: late enough that the large layer is streamed first.
+const LATENCY: Duration = Duration::from_millis(60);
+
 /// The SDK's calls are tried three times, whatever is asked of us.
 const SDK_TRIES: u32 = 3;
 
@@ -178,6 +184,10 @@ impl Schedule {
         let closed_twice = dice.of(&[ClosedTwice::Unknown, ClosedTwice::Created]);
         let locations = dice.of(&[Locations::Absolute, Locations::Path, Locations::Query, Locations::Relative]);
         let mut rules = Rules { interrupted, upload_status, closed_twice, locations, faults, ..Rules::default() };
+        // Only large layers are streamed.
+        if sample == 2 && seed.is_multiple_of(2) {
+            rules.delay = LATENCY;
+        }
         let concurrency = 1 + dice.roll(4) as usize;
         let shape = match dice.roll(10) {
             0 | 1 => Shape::Two { elsewhere: dice.one_in(2) },
@@ -203,6 +213,16 @@ impl Schedule {
         let again = dice.one_in(2);
         let retries = if hopeless { few } else { enough };
         Self { sample, rules, retries, concurrency, shape, interruption, line, again, hopeless }
+    }
+
+    /// Whether the large layer is streamed first.
+    fn streams(&self) -> bool {
+        !self.rules.delay.is_zero()
+    }
+
+    /// The bytes to a chunk, if the program does not decide about them.
+    pub(crate) fn chunk_size(&self) -> Option<u64> {
+        (!self.streams()).then_some(CHUNK)
     }
 
     /// The targets of each pusher, as they are asked for.
@@ -325,12 +345,16 @@ impl Schedule {
         let survives = self.rules.interrupted == Interrupted::Resumable
             && self.count(struck, forgets) == 0
             && struck.line + struck.slow == 0;
+        // A stream is lost as a whole, be it that a busy machine is taken for a slow line. Each layer is streamed once.
+        let streams = if self.streams() { u64::from(self.parties()) } else { 0 };
         let (once, breaks) = (self.pushers() as u64, u64::from(breaks));
-        let most = once + breaks * if survives { 1 } else { 2 } + u64::from(struck.line + struck.slow) * 3;
+        let most =
+            once + streams.min(once) + breaks * if survives { 1 } else { 2 } + u64::from(struck.line + struck.slow) * 3;
         if traffic.most > most {
             return Err(format!("a byte arrived {} times, where {most} would do: {breaks} breaks", traffic.most));
         }
-        let twice = breaks * CHUNK + (once - 1) * image;
+        let chunk = self.chunk_size().unwrap_or(LARGEST_CHUNK);
+        let twice = breaks * chunk + (once - 1 + streams) * image;
         if survives && traffic.twice > twice {
             let sent = traffic.twice;
             return Err(format!("{sent} bytes were sent again, where {twice} would do: {breaks} breaks"));

@@ -91,6 +91,7 @@ mod layer_cache;
 mod live_check;
 mod log;
 mod logins;
+mod long_lines;
 mod malicious_archives;
 mod manifest_repair;
 mod memory_limits;

@@ -16,7 +16,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use super::fault_schedule::{CHUNK, Moment, Schedule, Shape, Struck};
+use super::fault_schedule::{Moment, Schedule, Shape, Struck};
 use super::faulty_proxy::{FaultyProxy, How};
 use super::schedule_archives::Samples;
 use super::schedule_verdict::{Case, Ended, SinceCtrlC};
@@ -79,7 +79,7 @@ pub(crate) fn options(sandbox: &Sandbox, schedule: &Schedule) -> Options {
     options.layers.concurrency = schedule.concurrency;
     options.layers.large_concurrency = schedule.concurrency;
     options.layers.threads = 1;
-    options.layers.chunk_size = Some(CHUNK);
+    options.layers.chunk_size = schedule.chunk_size();
     // Otherwise the lookup of the tag shows whether the repository exists, and no other request does.
     options.layers.reuse = if schedule.again { Reuse::Tag } else { Reuse::Cache };
     options
@@ -263,7 +263,9 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
     let struck = Struck { faults, line, slow, is_cut_short };
     writeln!(story.lock().unwrap(), "{struck:?}").unwrap();
     let entries = cache.as_ref().and_then(|cache: &PathBuf| std::fs::read_dir(cache.with_extension("uploads")).ok());
-    let journalled = entries.map_or(0, Iterator::count);
+    // A stream that was interrupted leaves a note, and no session.
+    let keeps_session = |path: &PathBuf| !std::fs::read_to_string(path).unwrap_or_default().contains("\"is_stream\"");
+    let journalled = entries.map_or(0, |all| all.flatten().map(|entry| entry.path()).filter(keeps_session).count());
     let case = Case { schedule: &schedule, sandbox: &sandbox, struck, log, pushers, journalled };
     let traffic = case.judge()?;
 

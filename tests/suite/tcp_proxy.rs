@@ -19,6 +19,8 @@ pub(crate) enum Way {
     CutAfter(u64),
     /// It carries a step of so many bytes, waits, and carries the next.
     Slow(usize, Duration),
+    /// The same, until so many bytes were carried in all.
+    SlowUntil(usize, Duration, u64),
     /// The first connection with so many bytes stands still from then on.
     StandStill(u64),
     /// So many connections, the first, break after so many bytes.
@@ -121,7 +123,7 @@ async fn carry(
     counts: &Counts,
     [carried, went]: [&AtomicU64; 2],
 ) {
-    let mut bytes = vec![0; if let Way::Slow(step, _) = way { step } else { 32 << 10 }];
+    let mut bytes = vec![0; if let Way::Slow(step, _) | Way::SlowUntil(step, ..) = way { step } else { 32 << 10 }];
     let mut here = 0;
     loop {
         let limit = match way {
@@ -152,6 +154,9 @@ async fn carry(
                 return;
             }
             Way::Slow(_, pause) => tokio::time::sleep(pause).await,
+            Way::SlowUntil(_, pause, bytes) if carried.load(Ordering::SeqCst) < bytes => {
+                tokio::time::sleep(pause).await;
+            }
             Way::StandStill(limit) if here >= limit && counts.breaks.swap(1, Ordering::SeqCst) == 0 => {
                 std::future::pending::<()>().await;
             }
