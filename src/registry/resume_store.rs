@@ -273,6 +273,32 @@ mod tests {
     }
 
     #[test]
+    fn the_next_run_knows_that_a_blob_was_streamed_until_it_is_uploaded() {
+        let (store, folder) = store("stream");
+        let mut first = entry(&store, "blob");
+        first.note_stream(&url("http://r/1"));
+        assert!(!first.is_stored(), "no session is left open for it");
+        // As if it was killed.
+        drop(first);
+        let mut second = entry(&store, "blob");
+        let checkpoint = second.take().unwrap();
+        assert_eq!((checkpoint.location.as_str(), checkpoint.offset, checkpoint.is_stream), ("http://r/1", 0, true));
+        second.abandon();
+        drop(second);
+        let mut third = entry(&store, "blob");
+        let checkpoint = third.take().unwrap();
+        assert_eq!((checkpoint.location.as_str(), checkpoint.is_stream), ("", true), "its session is closed");
+        third.note(&url("http://r/3"), MIN_RESUMABLE_SIZE);
+        assert!(third.is_stored());
+        drop(third);
+        let mut fourth = entry(&store, "blob");
+        assert!(!fourth.take().unwrap().is_stream, "chunks can be resumed");
+        fourth.abandon();
+        assert!(!folder.join("layers.uploads").exists());
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn an_invalid_entry_is_ignored_and_replaced() {
         let (store, folder) = store("odd");
         let mut first = entry(&store, "blob");

@@ -277,6 +277,23 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_is_sent_where_chunks_are_slow_and_no_size_was_asked_for() {
+        let far = |quirks, wanted| {
+            let strategy = UploadStrategy::new(quirks, wanted, 1);
+            strategy.line().note_latency(Duration::from_millis(160));
+            strategy
+        };
+        let streams = |quirks, wanted| far(quirks, wanted).prefers_stream(100 << 20).is_some();
+        assert!(streams(&ECR, None) && streams(&OTHER, None) && streams(Quirks::of_host("ghcr.io"), None));
+        assert!(!streams(&ECR, Some(5 << 20)));
+        assert!(!streams(Quirks::of_host("acme.azurecr.io"), None), "not every size is accepted");
+        let rejecting = far(&OTHER, None);
+        rejecting.note_chunks(Chunks::Rejected);
+        assert_eq!(rejecting.prefers_stream(100 << 20), None, "it gets one anyway, without a second thought");
+        assert_eq!(UploadStrategy::new(&ECR, None, 1).prefers_stream(100 << 20), None);
+    }
+
+    #[test]
     fn chunks_may_be_rejected_until_they_are_proven() {
         let strategy = UploadStrategy::new(&OTHER, None).shared_by(4);
         let may_reject =

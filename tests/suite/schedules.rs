@@ -393,6 +393,7 @@ fn every_kind_of_end_is_drawn() {
     for other in [false, true] {
         assert!(drawn.iter().any(|schedule| schedule.shape == Shape::Race { other }), "a race, {other}");
     }
+    assert!(drawn.iter().filter(|schedule| schedule.chunk_size().is_none()).count() > 50, "a stream on a long line");
     let again = |schedule: &&Schedule| schedule.again && schedule.interruption.is_some();
     assert!(drawn.iter().filter(again).count() > 50, "Ctrl-C, and another try");
     let hows: Vec<_> = drawn.iter().flat_map(|schedule| &schedule.line).map(|it| it.how).collect();
