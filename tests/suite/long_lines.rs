@@ -141,9 +141,9 @@ fn a_line_that_chunks_use_as_well_gets_chunks() {
 #[test]
 fn a_stream_that_turns_out_to_be_slow_is_ended_and_chunks_are_sent() {
     let registry = ecr(Rules::default());
-    let layout = layout(&registry, &[40 * MIB]);
-    // It would take 20 s, and need not in a test.
-    let way = Way::SlowUntil(32 << 10, Duration::from_millis(15), 12 * MIB);
+    let layout = layout(&registry, &[72 * MIB]);
+    // It would take half a minute, and need not in a test.
+    let way = Way::SlowUntil(32 << 10, Duration::from_millis(15), 16 * MIB);
     let slow = TcpProxy::to(&registry.address().to_string(), way);
     let mut command = registry.command(&[&layout, "team/app:1", "-v"]);
     command.env("ECR_PUSH_REGISTRY_ENDPOINT", format!("http://{}", slow.target("")));
@@ -152,8 +152,8 @@ fn a_stream_that_turns_out_to_be_slow_is_ended_and_chunks_are_sent() {
         .output_has_none(&["retry"]);
     StoredImage::of_sandbox(&registry, "team/app", "1").is(&Source::read(&layout, 0));
     let (ranged, whole) = patches(&registry);
-    assert_eq!((ranged.len(), whole.len()), (3, 1), "{}", registry.story());
-    assert!(whole[0] < 12 * MIB, "{}", registry.story());
+    assert_eq!((ranged.len(), whole.len()), (7, 1), "{}", registry.story());
+    assert!(whole[0] < 16 * MIB, "{}", registry.story());
 }
 
 #[cfg(target_os = "linux")]
