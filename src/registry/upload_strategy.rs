@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_stream_is_sent_where_chunks_are_slow_and_no_size_was_asked_for() {
         let far = |quirks, wanted| {
-            let strategy = UploadStrategy::new(quirks, wanted, 1);
+            let strategy = UploadStrategy::new(quirks, wanted);
             strategy.line().note_latency(Duration::from_millis(160));
             strategy
         };
@@ -290,7 +290,7 @@ mod tests {
         let rejecting = far(&OTHER, None);
         rejecting.note_chunks(Chunks::Rejected);
         assert_eq!(rejecting.prefers_stream(100 << 20), None, "it gets one anyway, without a second thought");
-        assert_eq!(UploadStrategy::new(&ECR, None, 1).prefers_stream(100 << 20), None);
+        assert_eq!(UploadStrategy::new(&ECR, None).prefers_stream(100 << 20), None);
     }
 
     #[test]
