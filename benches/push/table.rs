@@ -12,20 +12,8 @@ use crate::run::{Figures, Outcome, Program, UNSUPPORTED};
 use crate::sink::Kind;
 
 const COLUMNS: [&str; 14] = [
-    "row",
-    "sink",
-    "program",
-    "wall s",
-    "CPU s",
-    "CPU / wall",
-    "peak MB",
-    "sent MB",
-    "requests",
-    "read MB",
-    "sink CPU s",
-    "wall / skopeo",
-    "wall / floor",
-    "compressed / skopeo",
+    "row", "sink", "program", "wall s", "CPU s", "CPU / wall", "peak MB", "sent MB", "requests", "read MB",
+    "sink CPU s", "wall / skopeo", "wall / floor", "compressed / skopeo",
 ];
 
 /// Prints the table, and appends it to earlier results.

@@ -164,24 +164,9 @@ mod tests {
     #[test]
     fn advice_for_options_of_other_tools_has_existing_options() {
         for option in [
-            "-a",
-            "-j",
-            "--json",
-            "--format",
-            "--timeout",
-            "--tls-verify",
-            "--plain-http",
-            "--dest-creds",
-            "--authfile",
-            "--additional-tag",
-            "--digestfile",
-            "--override-os",
-            "--compression-format",
-            "--debug",
-            "--retry-times",
-            "--endpoint-url",
-            "--no-progress",
-            "--account-id",
+            "-a", "-j", "--json", "--format", "--timeout", "--tls-verify", "--plain-http", "--dest-creds",
+            "--authfile", "--additional-tag", "--digestfile", "--override-os", "--compression-format", "--debug",
+            "--retry-times", "--endpoint-url", "--no-progress", "--account-id",
         ] {
             let advice = equivalent_option(option).unwrap_or_else(|| panic!("no advice for {option}"));
             for setting in advice.settings() {

@@ -146,11 +146,7 @@ mod tests {
         assert_eq!(report("--report a --report=b x", &[]).as_deref(), Some("b"));
         assert_eq!(report("x", &[("ECR_PUSH_REPORT", "c")]).as_deref(), Some("c"));
         for none in [
-            "x --report",
-            "x --report --verbose",
-            "x --report=",
-            "x --report -",
-            "x --report $(Report)",
+            "x --report", "x --report --verbose", "x --report=", "x --report -", "x --report $(Report)",
             "inspect --report a",
         ] {
             assert_eq!(report(none, &[]), None, "{none}");

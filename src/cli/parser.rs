@@ -107,20 +107,8 @@ pub(super) struct SandboxArgs {
 /// `--help` shows.
 pub(super) fn command() -> clap::Command {
     let often = [
-        "archive",
-        "target",
-        "tag",
-        "region",
-        "platform",
-        "if_exists",
-        "create_repository",
-        "profile",
-        "role_arn",
-        "output",
-        "quiet",
-        "verbose",
-        "dry_run",
-        "sandbox",
+        "archive", "target", "tag", "region", "platform", "if_exists", "create_repository", "profile", "role_arn",
+        "output", "quiet", "verbose", "dry_run", "sandbox",
     ];
     switches_repeatable(Cli::command())
         .mut_args(|arg| if often.contains(&arg.get_id().as_str()) { arg } else { arg.hide_short_help(true) })

@@ -331,16 +331,8 @@ pub(super) fn is_denied(code: Option<&str>) -> bool {
 /// Returns the kind of an error by its code, else by its status.
 fn kind(code: &str, status: u16) -> Kind {
     let about_credentials = [
-        "AccessDenied",
-        "ExpiredToken",
-        "IncompleteSignature",
-        "InvalidClientTokenId",
-        "InvalidSignature",
-        "MissingAuthenticationToken",
-        "NotAuthorized",
-        "OptInRequired",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
+        "AccessDenied", "ExpiredToken", "IncompleteSignature", "InvalidClientTokenId", "InvalidSignature",
+        "MissingAuthenticationToken", "NotAuthorized", "OptInRequired", "RequestExpired", "SignatureDoesNotMatch",
         "UnrecognizedClient",
     ];
     if about_credentials.iter().any(|start| code.starts_with(start)) {

@@ -128,16 +128,7 @@ mod tests {
     #[test]
     fn invalid_challenges_are_ignored() {
         for text in [
-            "",
-            ",",
-            "=",
-            "\"",
-            "Bearer",
-            "Bearer realm",
-            "Bearer realm=",
-            "Bearer realm=\"",
-            "Bearer =\"x\"",
-            "\\",
+            "", ",", "=", "\"", "Bearer", "Bearer realm", "Bearer realm=", "Bearer realm=\"", "Bearer =\"x\"", "\\",
             "ä=ö",
         ] {
             let _any_result = parsed(&[text]);

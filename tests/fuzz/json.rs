@@ -7,22 +7,8 @@ use super::dice::Dice;
 
 /// Fields that some code reads.
 const READ: [&str; 16] = [
-    "digest",
-    "size",
-    "mediaType",
-    "layers",
-    "Layers",
-    "Config",
-    "config",
-    "diff_ids",
-    "manifests",
-    "schemaVersion",
-    "RepoTags",
-    "annotations",
-    "os",
-    "rootfs",
-    "urls",
-    "imageLayoutVersion",
+    "digest", "size", "mediaType", "layers", "Layers", "Config", "config", "diff_ids", "manifests", "schemaVersion",
+    "RepoTags", "annotations", "os", "rootfs", "urls", "imageLayoutVersion",
 ];
 
 /// The names by which an archive's tables of contents go.

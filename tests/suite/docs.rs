@@ -63,15 +63,8 @@ fn the_page_of_policies_has_their_options() {
 const NOT_VARIABLES: [(&[&str], &str); 2] = [
     (
         &[
-            "BLOB_UNKNOWN",
-            "BLOB_UPLOAD_INVALID",
-            "BLOB_UPLOAD_UNKNOWN",
-            "DIGEST_INVALID",
-            "MANIFEST_BLOB_UNKNOWN",
-            "MANIFEST_INVALID",
-            "MANIFEST_UNKNOWN",
-            "NAME_INVALID",
-            "SIZE_INVALID",
+            "BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DIGEST_INVALID", "MANIFEST_BLOB_UNKNOWN",
+            "MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "SIZE_INVALID",
         ],
         "codes of registries",
     ),

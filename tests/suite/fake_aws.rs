@@ -97,13 +97,7 @@ impl FakeAws {
     pub(crate) fn finish(&self, command: Command) -> Run {
         let run = finish(command, || self.story());
         run.output_has_none(&[
-            SECRET_KEY,
-            "QVdTO",
-            "Basic ",
-            "job-token",
-            "sandbox-secret",
-            "sandbox-session-token",
-            "eyJ",
+            SECRET_KEY, "QVdTO", "Basic ", "job-token", "sandbox-secret", "sandbox-session-token", "eyJ",
         ])
     }
 

@@ -148,11 +148,9 @@ fn a_config_that_was_changed() {
     assert!(run.stdout.contains("\nimage    localhost/fixture/app:v1\n         localhost/fixture/app:stable\n"));
     assert!(run.stdout.contains("\npush     not possible\n  the config\n"), "in lines of 80 columns");
     assert!(run.stdout.contains(" has the\n  digest sha256:") || run.stdout.contains("\n  has the digest\n  sha256:"));
-    env.run(&["inspect", &path, "--verify"]).fails_with(1).stderr_has(&[
-        "error: the config ",
-        config,
-        " has the digest ",
-    ]);
+    env.run(&["inspect", &path, "--verify"])
+        .fails_with(1)
+        .stderr_has(&["error: the config ", config, " has the digest "]);
     // Where there is no other, neither is there anything to push.
     let path = archive_builder::changed(&env, "docker-20.10-save.tar", &[config]);
     env.run(&["inspect", &path]).fails_with(1).stderr_has(&["error: the config ", config, " has the digest "]);

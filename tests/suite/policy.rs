@@ -168,12 +168,8 @@ fn the_policy_is_enough_and_nothing_in_it_is_for_nothing() {
         let (policy, creates) = (printed(options), options.contains(&"--create-repository"));
         for archive in [ARCHIVE, PACKED] {
             let (ecr, run, denied) = push(archive, &policy, options, !creates);
-            run.succeeds().output_has_none(&[
-                "is not allowed",
-                " could not be read: HTTP",
-                " are not mounted: HTTP",
-                "HTTP 403",
-            ]);
+            run.succeeds()
+                .output_has_none(&["is not allowed", " could not be read: HTTP", " are not mounted: HTTP", "HTTP 403"]);
             assert_eq!(denied, Vec::<String>::new(), "{options:?}");
             assert!(ecr.image("team/app", "1").is_some());
         }
@@ -247,15 +243,8 @@ fn without(policy: &Value, sid: &str, action: &str) -> Value {
 #[test]
 fn the_policy_of_the_azure_task_s_guide_is_enough_for_a_push_without_creation() {
     let actions = [
-        "BatchCheckLayerAvailability",
-        "BatchGetImage",
-        "CompleteLayerUpload",
-        "DescribeImages",
-        "DescribeRepositories",
-        "GetDownloadUrlForLayer",
-        "InitiateLayerUpload",
-        "ListImages",
-        "PutImage",
+        "BatchCheckLayerAvailability", "BatchGetImage", "CompleteLayerUpload", "DescribeImages",
+        "DescribeRepositories", "GetDownloadUrlForLayer", "InitiateLayerUpload", "ListImages", "PutImage",
         "UploadLayerPart",
     ];
     let policy = json!({"Version": "2012-10-17", "Statement": [

@@ -121,11 +121,8 @@ fn a_proxy_that_cannot_be_reached_is_named_without_its_login() {
     for scheme in ["http", "https"] {
         over(&format!("{scheme}://bob:hunter2@{closed}"), 4, |host, run| {
             let because = format!("because: cannot connect to the proxy {closed} (HTTPS_PROXY): ");
-            run.stderr_has(&[&because, &format!("export NO_PROXY={host}")]).output_has_none(&[
-                "bob",
-                "hunter2",
-                "no response from",
-            ])
+            run.stderr_has(&[&because, &format!("export NO_PROXY={host}")])
+                .output_has_none(&["bob", "hunter2", "no response from"])
         });
     }
     let ecr = Ecr::new();

@@ -100,20 +100,9 @@ fn facts_about_a_registry_are_logged() {
 
 /// How the explanations of a push to ECR, or to a registry with a password, begin.
 const EXPLANATIONS: [&str; 14] = [
-    "memory: ",
-    "layers at once: ",
-    "layer cache: ",
-    "resume store: ",
-    "credentials from ",
-    "caller ",
-    "logged in to ECR ",
-    "chunks of ",
-    "layers by compression: ",
-    "no image of ",
-    "no mount at ",
-    "layer ",
-    "127.0.0.1:",
-    "localhost:",
+    "memory: ", "layers at once: ", "layer cache: ", "resume store: ", "credentials from ", "caller ",
+    "logged in to ECR ", "chunks of ", "layers by compression: ", "no image of ", "no mount at ", "layer ",
+    "127.0.0.1:", "localhost:",
 ];
 
 /// The SDK and the HTTP client log headers, among them those with credentials, through the same crate.

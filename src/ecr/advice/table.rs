@@ -210,11 +210,8 @@ fn kms_key(case: &Case<'_>) -> Option<Meaning> {
                 region; the user who creates the repository needs kms:CreateGrant, kms:DescribeKey and kms:RetireGrant, also in \
                 the key policy.";
     let advice = match case.location {
-        Some(location) => Advice::new(format!("{text} Find the key with:")).command(location.command(
-            "describe-repositories",
-            "--repository-names",
-            "",
-        )),
+        Some(location) => Advice::new(format!("{text} Find the key with:"))
+            .command(location.command("describe-repositories", "--repository-names", "")),
         None => text.into(),
     };
     case.advise_as(Kind::Refused, advice)
