@@ -47,6 +47,7 @@ pub use code::Code;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Error(Box<Parts>);
 
 #[derive(Clone, Debug)]
@@ -90,54 +91,32 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Returns the process exit code. It is a stable part of the command line.
-    pub fn exit_code(self) -> u8 {
+    /// Returns the name, the exit code, the rank among several failures, and the code of a failure that has no more precise one.
+    fn facts(self) -> (&'static str, u8, u8, Code) {
         match self {
-            Self::Input | Self::Internal | Self::Refused => 1,
-            Self::Usage => 2,
-            Self::Permission => 3,
-            Self::Unavailable => 4,
-            Self::Interrupted => 130,
-        }
-    }
-
-    /// Returns the code of a failure that has no more precise one.
-    fn code(self) -> Code {
-        match self {
-            Self::Input => Code::ArchiveInvalid,
-            Self::Internal => Code::Internal,
-            Self::Interrupted => Code::Interrupted,
-            Self::Permission => Code::PermissionDenied,
-            Self::Refused => Code::Rejected,
-            Self::Unavailable => Code::Unavailable,
-            Self::Usage => Code::Usage,
-        }
-    }
-
-    /// Ranks the kinds of several failures of one run. A failure that a rerun cannot fix outranks one that it can.
-    fn severity(self) -> u8 {
-        match self {
-            Self::Unavailable => 0,
-            Self::Interrupted => 1,
-            Self::Permission => 2,
-            Self::Usage => 3,
-            Self::Refused => 4,
-            Self::Input => 5,
-            Self::Internal => 6,
+            Self::Unavailable => ("unavailable", 4, 0, Code::Unavailable),
+            Self::Interrupted => ("interrupted", 130, 1, Code::Interrupted),
+            Self::Permission => ("permission", 3, 2, Code::PermissionDenied),
+            Self::Usage => ("usage", 2, 3, Code::Usage),
+            Self::Refused => ("refused", 1, 4, Code::Rejected),
+            Self::Input => ("input", 1, 5, Code::ArchiveInvalid),
+            Self::Internal => ("internal", 1, 6, Code::Internal),
         }
     }
 
     /// Returns the name that reports use.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Input => "input",
-            Self::Internal => "internal",
-            Self::Interrupted => "interrupted",
-            Self::Permission => "permission",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-            Self::Usage => "usage",
-        }
+        self.facts().0
+    }
+
+    /// Returns the process exit code. It is a stable part of the command line.
+    pub fn exit_code(self) -> u8 {
+        self.facts().1
+    }
+
+    /// Ranks the kinds of several failures of one run. A failure that a rerun cannot fix outranks one that it can.
+    fn severity(self) -> u8 {
+        self.facts().2
     }
 }
 
@@ -248,14 +227,12 @@ impl Error {
     }
 
     /// Adds the cause.
-    #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(Arc::from(source.into()));
         self
     }
 
     /// Adds the error response of a service, which is then the cause.
-    #[must_use]
     pub fn with_service_error(mut self, service_error: ServiceError) -> Self {
         self.0.source = Some(Arc::new(service_error.clone()));
         self.0.service_error = Some(service_error);
@@ -263,28 +240,24 @@ impl Error {
     }
 
     /// Sets what to do about it. A text is advice without an option or a command.
-    #[must_use]
     pub fn hint(mut self, advice: impl Into<Advice>) -> Self {
         self.0.advice = Some(advice.into());
         self
     }
 
     /// Sets a code that is more precise than the kind.
-    #[must_use]
     pub fn code(mut self, code: Code) -> Self {
         self.0.code = Some(code);
         self
     }
 
     /// Sets the request whose connection broke before the response.
-    #[must_use]
     pub fn unanswered(mut self, request: impl Into<String>) -> Self {
         self.0.unanswered_request = Some(request.into());
         self
     }
 
     /// Changes the kind, for a service whose message is more precise than its status.
-    #[must_use]
     pub fn with_kind(mut self, kind: Kind) -> Self {
         self.0.kind = kind;
         self
@@ -297,7 +270,7 @@ impl Error {
 
     /// Returns the stable name of this failure. Scripts may compare it; `docs/errors.md` explains each.
     pub fn stable_code(&self) -> Code {
-        self.0.code.unwrap_or_else(|| self.0.kind.code())
+        self.0.code.unwrap_or_else(|| self.0.kind.facts().3)
     }
 
     /// Returns the error that decides the exit code of a run with several errors: the most severe, whatever their order.

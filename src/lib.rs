@@ -46,11 +46,12 @@
 //!
 //! A module uses only the modules to its left; `tests/architecture.rs` holds this order.
 //!
-//! {`error`, `file`} ← {`proxy`, `tls`} ← `oci` ← {`request_log`, `compress`} ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
+//! {`error`, `file`, `sync`} ← {`proxy`, `tls`} ← `oci` ← {`request_log`, `compress`} ← {`archive`, `registry`, `ecr`} ← `reuse` ← `push` ←
 //! `output` ← `cli`
 //!
 //! - `error`: error kinds, exit codes, causes, and advice as data
 //! - `file`: local files: identity, and bounded reads and writes
+//! - `sync`: locks
 //! - `proxy`: which proxy a URL goes through, and why one is not used
 //! - `tls`: trusted certificates, and why a certificate is rejected
 //! - `oci`: digests, references, media types, platforms, documents: parsed once
@@ -83,6 +84,7 @@ mod request_log;
 mod reuse;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+mod sync;
 mod tls;
 
 pub use tokio_util::sync::CancellationToken;

@@ -12,21 +12,9 @@ mod graph;
 
 /// The modules in their order: each may use those before it. `lib`, `internals` and tests may use all, `main` only `cli`;
 /// `sandbox` is used by `cli` alone, and shares newtypes and constants only.
-const ORDER: [&str; 14] = [
-    "error",
-    "file",
-    "proxy",
-    "tls",
-    "oci",
-    "request_log",
-    "compress",
-    "archive",
-    "registry",
-    "ecr",
-    "reuse",
-    "push",
-    "output",
-    "cli",
+const ORDER: [&str; 15] = [
+    "error", "file", "sync", "proxy", "tls", "oci", "request_log", "compress", "archive", "registry", "ecr", "reuse",
+    "push", "output", "cli",
 ];
 
 /// What modules may not use, though it stands before them.
@@ -232,14 +220,7 @@ fn a_command_that_cures_has_a_line_of_its_own() {
         // Strings that go on in the next line are one.
         let code = code(&lines.collect::<Vec<_>>().join("\n")).replace("\\\n", "");
         for command in [
-            "aws ec",
-            "aws kms ",
-            "aws sso ",
-            "aws sts ",
-            "aws configure ",
-            "docker login {",
-            "docker pull ",
-            "tar -C ",
+            "aws ec", "aws kms ", "aws sso ", "aws sts ", "aws configure ", "docker login {", "docker pull ", "tar -C ",
         ] {
             for (at, _) in code.match_indices(command) {
                 let before = &code[..at];

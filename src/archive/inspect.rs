@@ -10,6 +10,7 @@ use std::thread;
 use crate::archive::{Archive, Image, Layer};
 use crate::compress::{ByteSource, CompressionSpec, LayerSummary, Pool, compress, size};
 use crate::error::{Error, Result};
+use crate::sync::lock;
 
 /// The limit for threads. Each needs half a MiB of memory, and a window in addition if it decompresses zstd.
 const MAX_THREADS: usize = 6;
@@ -120,7 +121,7 @@ pub(crate) fn verify(archive: &Archive, watch: &(dyn Fn(Progress) + Sync)) -> Ve
                 ControlFlow::Continue(())
             });
             let summary = summary.map_err(|error| layer.unreadable(error));
-            blobs.lock().unwrap_or_else(PoisonError::into_inner).insert(layer.bytes.clone(), summary);
+            lock(&blobs).insert(layer.bytes.clone(), summary);
         }
     };
     thread::scope(|scope| {

@@ -30,14 +30,7 @@ pub(super) struct BundleArgs {
 
 /// Options that are for the push of one image.
 const ONE_IMAGE: [&str; 9] = [
-    "image",
-    "image_id",
-    "index",
-    "join",
-    "expect_digest",
-    "digest_file",
-    "metadata_file",
-    "timeline",
+    "image", "image_id", "index", "join", "expect_digest", "digest_file", "metadata_file", "timeline",
     "output_variable",
 ];
 

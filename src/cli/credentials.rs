@@ -18,36 +18,32 @@ use crate::push::CaBundle;
 
 /// The options for credentials.
 #[derive(Debug, Default, clap::Args)]
+#[command(next_help_heading = "AWS credentials")]
 pub(super) struct CredentialArgs {
     /// Profile of the AWS configuration files
-    #[arg(long, value_name = "NAME", help_heading = "AWS credentials")]
+    #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// Role to assume (repeatable: each with the credentials of the one before)
-    #[arg(long, value_name = "ARN", help_heading = "AWS credentials")]
+    #[arg(long, value_name = "ARN")]
     role_arn: Vec<String>,
     /// External ID that the role's trust policy requires
-    #[arg(long, value_name = "ID", help_heading = "AWS credentials")]
+    #[arg(long, value_name = "ID")]
     external_id: Option<String>,
     /// Name of the role session in CloudTrail [default: ecr-push, the CI system and its run ID]
-    #[arg(long, value_name = "NAME", help_heading = "AWS credentials")]
+    #[arg(long, value_name = "NAME")]
     role_session_name: Option<String>,
     /// Lifetime of the role's credentials in seconds: 900 to 43200 [default: 3600, set by AWS]
-    #[arg(long, value_name = "SECONDS", help_heading = "AWS credentials")]
+    #[arg(long, value_name = "SECONDS")]
     role_duration: Option<String>,
     /// Whether to assume the first role with the CI system's OIDC token [default: on if there is one and neither keys
     /// nor a profile are set]
-    #[arg(long, value_enum, value_name = "WHEN", help_heading = "AWS credentials")]
+    #[arg(long, value_enum, value_name = "WHEN")]
     oidc: Option<OidcArg>,
     /// Azure Pipelines: ID of the service connection that issues the OIDC token
-    #[arg(long, value_name = "ID", conflicts_with = "web_identity_token_env", help_heading = "AWS credentials")]
+    #[arg(long, value_name = "ID", conflicts_with = "web_identity_token_env")]
     azure_service_connection: Option<String>,
     /// GitLab, Bitbucket: variable that contains the OIDC token
-    #[arg(
-        long,
-        value_name = "VARIABLE",
-        conflicts_with = "azure_service_connection",
-        help_heading = "AWS credentials"
-    )]
+    #[arg(long, value_name = "VARIABLE", conflicts_with = "azure_service_connection")]
     web_identity_token_env: Option<String>,
 }
 
@@ -67,13 +63,8 @@ const TOOLKIT: &str = "VSTS-";
 /// The environment variables in which the Azure Pipelines agent passes `AWS.AccessKeyID` and so on. The tasks of the AWS
 /// Toolkit read credentials from them.
 const TASK_VARIABLES: [&str; 7] = [
-    "AWS_ACCESSKEYID",
-    "AWS_SECRETACCESSKEY",
-    "AWS_SESSIONTOKEN",
-    "AWS_ASSUMEROLEARN",
-    "AWS_EXTERNALID",
-    "AWS_ROLESESSIONNAME",
-    "AWS_ROLECREDENTIAL_MAXDURATION",
+    "AWS_ACCESSKEYID", "AWS_SECRETACCESSKEY", "AWS_SESSIONTOKEN", "AWS_ASSUMEROLEARN", "AWS_EXTERNALID",
+    "AWS_ROLESESSIONNAME", "AWS_ROLECREDENTIAL_MAXDURATION",
 ];
 
 /// The prefix of the default session name.
@@ -87,12 +78,8 @@ const TASK_SESSION_NAME: &str = "aws-vsts-tools";
 
 /// The variables that override endpoints of AWS.
 pub(super) const ENDPOINTS: [&str; 6] = [
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_ECR",
-    "AWS_ENDPOINT_URL_ECR_PUBLIC",
-    "AWS_ENDPOINT_URL_SSO",
-    "AWS_ENDPOINT_URL_SSO_OIDC",
-    "AWS_ENDPOINT_URL_STS",
+    "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_ECR", "AWS_ENDPOINT_URL_ECR_PUBLIC", "AWS_ENDPOINT_URL_SSO",
+    "AWS_ENDPOINT_URL_SSO_OIDC", "AWS_ENDPOINT_URL_STS",
 ];
 
 /// The allowed lifetime of a session (STS API reference, AssumeRole).

@@ -22,6 +22,7 @@ const CONTAINER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The configuration of the HTTP clients.
 #[derive(Clone)]
+#[must_use]
 pub(crate) struct Network {
     /// PEM certificates that are trusted in addition to the machine's own.
     pem: Vec<u8>,
@@ -46,13 +47,11 @@ impl Network {
     }
 
     /// Sets the observer of all requests.
-    #[must_use]
     pub(crate) fn observed_by(self, observer: RequestObserver) -> Self {
         Self { observer, ..self }
     }
 
     /// Sets the user agent and the name of the application, which is omitted if the SDK does not accept it.
-    #[must_use]
     pub(crate) fn identified_as(self, user_agent: String, app_name: String) -> Self {
         Self { user_agent, app_name: AppName::new(app_name).ok(), ..self }
     }

@@ -17,6 +17,7 @@ use std::fmt;
 /// assert_eq!((name.as_ref(), value.as_deref()), ("platform", Some("linux/arm64")));
 /// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[must_use]
 pub struct Advice {
     text: String,
     settings: Vec<Setting>,
@@ -58,21 +59,18 @@ impl Advice {
     }
 
     /// Prepends a sentence to the text.
-    #[must_use]
     pub fn preceded_by(mut self, sentence: &str) -> Self {
         self.text = if self.text.is_empty() { sentence.to_owned() } else { format!("{sentence} {}", self.text) };
         self
     }
 
     /// Adds a setting without a value. Several settings are alternatives.
-    #[must_use]
     pub fn setting(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.settings.push(Setting::new(name));
         self
     }
 
     /// Adds a setting with the value to give. Several settings are alternatives.
-    #[must_use]
     pub fn setting_with(mut self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
         self.settings.push(Setting::with(name, value));
         self
@@ -80,7 +78,6 @@ impl Advice {
 
     /// Adds a list of settings, each with a note, which may be empty. They are alternatives, each on a separate line. Items
     /// after the 50th are only counted.
-    #[must_use]
     pub fn choices<T>(
         mut self,
         items: impl IntoIterator<Item = T>,
@@ -96,7 +93,6 @@ impl Advice {
     }
 
     /// Adds a command line that can be pasted into a shell. It is shown on a separate line.
-    #[must_use]
     pub fn command(mut self, command: impl Into<String>) -> Self {
         self.commands.push(command.into());
         self

@@ -106,12 +106,6 @@ impl Drop for Closing<'_> {
     }
 }
 
-impl std::fmt::Debug for Writer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Writer")
-    }
-}
-
 impl Log {
     /// How stderr looks.
     pub(crate) fn style(&self) -> Style {

@@ -3,7 +3,7 @@
 //! Targets wait for each other's plan, and for nothing else. A target that fails before it has a plan is left out.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use tokio::sync::Notify;
 
@@ -11,6 +11,7 @@ use super::plan::{LayerAction, PlannedLayer};
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{Digest, LayerId};
 use crate::request_log::TargetId;
+use crate::sync::lock;
 
 /// What one target would store each layer as, where that is known before it is compressed.
 type Plan = HashMap<LayerId, Option<Digest>>;
@@ -64,7 +65,7 @@ impl Agreement {
 
     /// Notes that a target takes no part any more. A plan that it had counts: others have decided by it.
     pub(super) fn leave(&self, target: TargetId) {
-        if matches!(self.plans().get(target), Some(Participant::Undecided)) {
+        if matches!(lock(&self.plans).get(target), Some(Participant::Undecided)) {
             self.set(target, Participant::Left);
         }
     }
@@ -84,7 +85,7 @@ impl Agreement {
 
     /// Returns the layers that are not the same blob at all targets, once all have decided.
     fn differing(&self) -> Option<HashSet<LayerId>> {
-        let plans = self.plans();
+        let plans = lock(&self.plans);
         if plans.iter().any(|plan| matches!(plan, Participant::Undecided)) {
             return None;
         }
@@ -96,14 +97,10 @@ impl Agreement {
     }
 
     fn set(&self, target: TargetId, participant: Participant) {
-        if let Some(place) = self.plans().get_mut(target) {
+        if let Some(place) = lock(&self.plans).get_mut(target) {
             *place = participant;
         }
         self.changed.notify_waiters();
-    }
-
-    fn plans(&self) -> MutexGuard<'_, Vec<Participant>> {
-        self.plans.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,7 +143,7 @@ mod tests {
             agreement.leave(2);
         };
         tokio::join!(waiting, others);
-        assert!(matches!(agreement.plans()[2], Participant::Decided(_)));
+        assert!(matches!(lock(&agreement.plans)[2], Participant::Decided(_)));
     }
 
     #[test]

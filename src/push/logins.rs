@@ -2,7 +2,7 @@
 //! and podman.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once};
 
 use tracing::debug;
 
@@ -15,6 +15,7 @@ use crate::ecr::{self, Access, AuthorizationToken, CredentialSources, Ecr, EcrPu
 use crate::error::{Advice, Code, Error, Kind, Result, ServiceError};
 use crate::oci::{EcrHost, EndpointOverride, Host, Repository, Target};
 use crate::registry::{AuthMode, CredentialProvider, IssuedLogin, Login, StoredLogin};
+use crate::sync::lock;
 
 /// The logins of a push, each fetched once, however many targets it is for.
 pub(super) struct Logins {
@@ -63,7 +64,7 @@ impl Logins {
     /// Notes the targets of a push.
     pub(super) fn expect(&self, targets: &[Target]) {
         let named = targets.iter().filter_map(|target| Some((target.host.clone()?, target.repository.clone())));
-        self.destinations.lock().unwrap_or_else(PoisonError::into_inner).extend(named);
+        lock(&self.destinations).extend(named);
     }
 
     fn options(&self) -> &RegistryOptions {
@@ -94,8 +95,7 @@ impl Logins {
                 let login = stored.instead(error, None).await?;
                 let first = Arc::new(Mutex::new(Some(login)));
                 let source = move |refused| {
-                    let (stored, first) =
-                        (Arc::clone(&stored), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+                    let (stored, first) = (Arc::clone(&stored), lock(&first).take());
                     Box::pin(async move {
                         let login = match first {
                             Some(login) => login,
@@ -180,7 +180,7 @@ impl Logins {
         // The token that is there already, and after that a fresh one each time.
         let (api, first) = (ecr.clone(), Arc::new(Mutex::new(Some(token))));
         let source = move |_| {
-            let (api, first) = (api.clone(), first.lock().unwrap_or_else(PoisonError::into_inner).take());
+            let (api, first) = (api.clone(), lock(&first).take());
             Box::pin(async move {
                 let token = match first {
                     Some(token) => token,
@@ -246,7 +246,7 @@ impl DockerConfigCredentials {
     }
 
     fn repositories(&self) -> Vec<Repository> {
-        let destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
+        let destinations = lock(&self.destinations);
         destinations.iter().filter(|(host, _)| *host == self.host).map(|(_, repository)| repository.clone()).collect()
     }
 
@@ -259,7 +259,7 @@ impl DockerConfigCredentials {
             None => self.run.options.registries.keychain.find(&self.host, &self.repositories()).await?,
         };
         let login = found.as_ref().map(|found| found.login.clone());
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         let is_new = last.as_ref() != Some(&login);
         *last = Some(login.clone());
         match (refused, found) {

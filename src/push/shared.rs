@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::OnceCell;
+
+use crate::sync::lock;
 
 type Cell<V, E> = Arc<OnceCell<Result<V, E>>>;
 
@@ -18,19 +20,15 @@ impl<K: Clone + Eq + Hash, V: Clone, E: Clone> Shared<K, V, E> {
     /// # Errors
     /// Those of `fetch`.
     pub(super) async fn get(&self, key: K, fetch: impl AsyncFnOnce() -> Result<V, E>) -> Result<V, E> {
-        let cell = Arc::clone(self.cells().entry(key.clone()).or_default());
+        let cell = Arc::clone(lock(&self.0).entry(key.clone()).or_default());
         let value = cell.get_or_init(async || fetch().await).await.clone();
         if value.is_err() {
-            let mut cells = self.cells();
+            let mut cells = lock(&self.0);
             if cells.get(&key).is_some_and(|known| Arc::ptr_eq(known, &cell)) {
                 cells.remove(&key);
             }
         }
         value
-    }
-
-    fn cells(&self) -> MutexGuard<'_, HashMap<K, Cell<V, E>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::archive::{Content, Image};
 use crate::ecr::Mutability;
@@ -57,7 +57,8 @@ pub enum IfExists {
 }
 
 /// How a tag came to point at what it does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum TagState {
     /// It was put there.
     Pushed,
@@ -78,12 +79,6 @@ impl TagState {
             Self::Same => "same",
             Self::Skipped => "skipped",
         }
-    }
-}
-
-impl Serialize for TagState {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.name())
     }
 }
 

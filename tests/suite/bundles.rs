@@ -195,16 +195,8 @@ fn the_report_has_a_line_for_each_image_and_one_for_all() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
     let report = ecr.env.scratch("report.jsonl");
-    let run = ecr.run(&[
-        &archive,
-        "mirror/",
-        "--all-images",
-        "--create-repository",
-        "--output",
-        "jsonl",
-        "--report",
-        &report,
-    ]);
+    let run = ecr
+        .run(&[&archive, "mirror/", "--all-images", "--create-repository", "--output", "jsonl", "--report", &report]);
     let run = run.succeeds();
     assert_eq!(fs::read_to_string(&report).unwrap(), run.stdout);
     let (images, summary) = lines(&run);

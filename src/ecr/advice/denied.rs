@@ -6,59 +6,25 @@ use crate::ecr::policy::{identity_statement, resource_statement};
 use crate::error::{Advice, Kind};
 use crate::oci::Host;
 
-/// A type of policy that can deny an action.
-struct PolicyType {
-    /// Its name in IAM's messages.
-    name: &'static str,
-    /// Which policy it is, for messages.
-    policy: &'static str,
-    /// Who can change it, or where it was set.
-    owner: &'static str,
-    /// The command that shows it.
-    command: Option<&'static str>,
-}
+/// A type of policy that can deny an action: its name in IAM's messages, which policy it is, who can change it or where it was
+/// set, and the command that shows it.
+struct PolicyType(&'static str, &'static str, &'static str, Option<&'static str>);
 
 const IDENTITY: &str = "identity-based policy";
 const RESOURCE: &str = "resource-based policy";
 
+const CALLER: &str = " The administrator of the caller's role or user can change it.";
+const SESSION: &str = " It was set when the role was assumed, by the CI system or a script.";
+const ORGANIZATION: &str = " The administrator of the AWS organization can change it.";
+
 const POLICY_TYPES: [PolicyType; 7] = [
-    PolicyType {
-        name: IDENTITY,
-        policy: "the caller's IAM policy",
-        owner: " The administrator of the caller's role or user can change it.",
-        command: None,
-    },
-    PolicyType { name: RESOURCE, policy: "the repository policy", owner: "", command: None },
-    PolicyType {
-        name: "permissions boundary",
-        policy: "the permissions boundary of the caller",
-        owner: " The administrator of the caller's role or user can change it.",
-        command: None,
-    },
-    PolicyType {
-        name: "session policy",
-        policy: "the session policy of the caller",
-        owner: " It was set when the role was assumed, by the CI system or a script.",
-        command: None,
-    },
-    PolicyType {
-        name: "service control policy",
-        policy: "a service control policy",
-        owner: " The administrator of the AWS organization can change it.",
-        command: None,
-    },
-    PolicyType {
-        name: "resource control policy",
-        policy: "a resource control policy",
-        owner: " The administrator of the AWS organization can change it.",
-        command: None,
-    },
-    PolicyType {
-        name: "VPC endpoint policy",
-        policy: "the policy of the VPC endpoint",
-        owner: "",
-        command: Some("aws ec2 describe-vpc-endpoints"),
-    },
+    PolicyType(IDENTITY, "the caller's IAM policy", CALLER, None),
+    PolicyType(RESOURCE, "the repository policy", "", None),
+    PolicyType("permissions boundary", "the permissions boundary of the caller", CALLER, None),
+    PolicyType("session policy", "the session policy of the caller", SESSION, None),
+    PolicyType("service control policy", "a service control policy", ORGANIZATION, None),
+    PolicyType("resource control policy", "a resource control policy", ORGANIZATION, None),
+    PolicyType("VPC endpoint policy", "the policy of the VPC endpoint", "", Some("aws ec2 describe-vpc-endpoints")),
 ];
 
 /// A denial that IAM states in a message.
@@ -81,7 +47,7 @@ impl<'a> Denial<'a> {
             user: word_after("User: "),
             action: word_after("not authorized to perform: ")?,
             resource: word_after("on resource: "),
-            policy: POLICY_TYPES.iter().find(|policy| message.contains(policy.name)),
+            policy: POLICY_TYPES.iter().find(|PolicyType(name, ..)| message.contains(name)),
             is_explicit: message.contains("explicit deny"),
         })
     }
@@ -97,7 +63,7 @@ pub(super) fn stated(case: &Case<'_>) -> Option<Meaning> {
         (None, Some(own)) if action != "ecr:GetAuthorizationToken" => own,
         _ => "*".to_owned(),
     };
-    let PolicyType { name, policy, owner, command } = denial.policy.unwrap_or(&POLICY_TYPES[0]);
+    let PolicyType(name, policy, owner, command) = denial.policy.unwrap_or(&POLICY_TYPES[0]);
     let (policy, show) = match case.location {
         _ if *name == RESOURCE && action.starts_with("kms:") => {
             let command = format!("aws kms get-key-policy --policy-name default --key-id {resource}");

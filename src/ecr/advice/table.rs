@@ -10,13 +10,11 @@ use crate::proxy;
 use crate::tls::TlsProblem;
 
 /// Adds the meaning of ECR's response and advice to an error, if they are known. Before the login no location is known.
-#[must_use]
 pub(crate) fn advise(error: Error, location: Option<&RepositoryLocation>) -> Error {
     advise_on_manifest(error, location, &[])
 }
 
 /// Adds the meaning of ECR's response to the PUT of a manifest, and advice.
-#[must_use]
 pub(crate) fn advise_on_manifest(error: Error, location: Option<&RepositoryLocation>, manifest: &[u8]) -> Error {
     let Some(service_error) = error.service_error() else { return advise_on_transport(error, location) };
     let case = Case { error: service_error, kind: error.kind(), location, manifest };

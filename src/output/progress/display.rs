@@ -2,7 +2,7 @@
 //!
 //! Positions are read from meters when a display is due, so it can be late but never wrong.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use console::Term;
@@ -13,6 +13,7 @@ use super::state::State;
 use super::terminal::Terminal;
 use crate::output::log::{Mode, Style};
 use crate::output::stderr::write;
+use crate::sync::lock;
 
 /// How often bars are drawn, and the rate is measured.
 const TICK: Duration = Duration::from_millis(100);
@@ -89,8 +90,4 @@ impl Display {
             None => write(lines),
         }
     }
-}
-
-pub(super) fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::display::{SharedState, lock};
+use super::display::SharedState;
 use super::state::State;
 use crate::output::log::{Entry, Mode, Style, Verbosity};
 use crate::output::writer::Log;
 use crate::push::{Event, Events};
+use crate::sync::lock;
 
 /// The progress of a push. Clones report to the same one.
 #[derive(Clone, Debug)]

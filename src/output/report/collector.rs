@@ -1,9 +1,10 @@
 //! Collects from the events of a push what its report lists.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::requests::Requests;
 use crate::push::{Event, Events};
+use crate::sync::lock;
 
 /// The most warnings that a report lists, and the most notes: the first ones, each once.
 const MAX_MESSAGES: usize = 100;
@@ -25,33 +26,29 @@ impl ReportCollector {
     pub(crate) fn observe(self: &Arc<Self>, next: Events) -> Events {
         let collector = Arc::clone(self);
         Arc::new(move |event| {
-            collector.lists().add(&event);
+            lock(&collector.0).add(&event);
             next(event);
         })
     }
 
     /// The warnings, in order.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.lists().warnings.clone()
+        lock(&self.0).warnings.clone()
     }
 
     /// The notes, in order.
     pub(super) fn notes(&self) -> Vec<String> {
-        self.lists().notes.clone()
+        lock(&self.0).notes.clone()
     }
 
     /// The requests so far.
     pub(super) fn requests(&self) -> Requests {
-        self.lists().requests.clone()
+        lock(&self.0).requests.clone()
     }
 
     /// How many warnings and notes are not listed.
     pub(super) fn omitted(&self) -> u64 {
-        self.lists().omitted
-    }
-
-    fn lists(&self) -> MutexGuard<'_, Lists> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).omitted
     }
 }
 

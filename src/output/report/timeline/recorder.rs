@@ -1,10 +1,11 @@
 //! Records the events of a push while it runs.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::page;
 use super::recording::Recording;
 use crate::push::{Events, Outcome};
+use crate::sync::lock;
 
 /// Records the events of a push for a page.
 pub(crate) struct Timeline(Arc<Mutex<Recording>>);
@@ -28,14 +29,4 @@ impl Timeline {
     pub(crate) fn page(&self, outcome: &Outcome) -> String {
         page::page(&lock(&self.0), outcome)
     }
-}
-
-impl std::fmt::Debug for Timeline {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Timeline")
-    }
-}
-
-fn lock(recording: &Mutex<Recording>) -> MutexGuard<'_, Recording> {
-    recording.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -39,46 +39,52 @@ impl Share {
         Self::Other,
     ];
 
+    /// Returns a description, the CSS class, and the conclusion if it took most of the time in which layers were compressed and
+    /// sent.
+    fn facts(self) -> (&'static str, &'static str, Option<&'static str>) {
+        match self {
+            Self::CompressingAndSending => {
+                ("compressing and sending at once", "both", Some("Compressing and sending were equally fast."))
+            }
+            Self::Sending => (
+                "only sending: compression was done, or waited for it",
+                "send",
+                Some("The network, the registry, or --limit-rate was the bottleneck."),
+            ),
+            Self::Compressing => (
+                "only compressing: nothing was ready to be sent",
+                "pack",
+                Some("Compression was the bottleneck: the CPU."),
+            ),
+            Self::Reading => (
+                "only reading: waiting for the archive",
+                "read",
+                Some("The archive was the bottleneck: its drive, or the program that writes the pipe."),
+            ),
+            Self::RetryPause => (
+                "pausing before a retry",
+                "pause",
+                Some("Pauses were the bottleneck: the registry throttled requests, or requests failed."),
+            ),
+            Self::SmallRequests => ("small requests: credentials, lookups, sessions, manifests, tags", "ask", None),
+            Self::OpeningArchive => ("opening the archive", "work", None),
+            Self::Other => ("everything else", "rest", None),
+        }
+    }
+
     /// Returns a description.
     pub(super) fn text(self) -> &'static str {
-        match self {
-            Self::CompressingAndSending => "compressing and sending at once",
-            Self::Sending => "only sending: compression was done, or waited for it",
-            Self::Compressing => "only compressing: nothing was ready to be sent",
-            Self::Reading => "only reading: waiting for the archive",
-            Self::RetryPause => "pausing before a retry",
-            Self::SmallRequests => "small requests: credentials, lookups, sessions, manifests, tags",
-            Self::OpeningArchive => "opening the archive",
-            Self::Other => "everything else",
-        }
+        self.facts().0
     }
 
     /// Returns the CSS class.
     pub(super) fn class(self) -> &'static str {
-        match self {
-            Self::CompressingAndSending => "both",
-            Self::Sending => "send",
-            Self::Compressing => "pack",
-            Self::Reading => "read",
-            Self::RetryPause => "pause",
-            Self::SmallRequests => "ask",
-            Self::OpeningArchive => "work",
-            Self::Other => "rest",
-        }
+        self.facts().1
     }
 
-    /// Returns the conclusion if it took most of the time in which layers were compressed and sent.
+    /// Returns the conclusion, if there is one.
     fn verdict(self) -> Option<&'static str> {
-        match self {
-            Self::CompressingAndSending => Some("Compressing and sending were equally fast."),
-            Self::Sending => Some("The network, the registry, or --limit-rate was the bottleneck."),
-            Self::Compressing => Some("Compression was the bottleneck: the CPU."),
-            Self::Reading => Some("The archive was the bottleneck: its drive, or the program that writes the pipe."),
-            Self::RetryPause => {
-                Some("Pauses were the bottleneck: the registry throttled requests, or requests failed.")
-            }
-            Self::SmallRequests | Self::OpeningArchive | Self::Other => None,
-        }
+        self.facts().2
     }
 }
 
