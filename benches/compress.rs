@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use ecr_push::GzipEncoder;
 use ecr_push::internals::{ByteSource, Compression, CompressionSpec, Pool, compress};
 
 /// The number of bytes to compress: a second of work or less.
@@ -40,7 +41,8 @@ fn main() {
 
 fn specs() -> Vec<CompressionSpec> {
     let mut specs = vec![CompressionSpec::Keep { compression: Compression::Uncompressed, decompress: false }];
-    specs.extend([2, 3, 4, 6].map(|level| CompressionSpec::Gzip { level }));
+    specs.push(CompressionSpec::Gzip(GzipEncoder::Own));
+    specs.extend([1, 2, 3, 4, 6].map(|level| CompressionSpec::Gzip(GzipEncoder::Zlib { level })));
     specs.extend([1, 2, 3, 6].map(|level| CompressionSpec::Zstd { level }));
     specs
 }

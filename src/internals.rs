@@ -4,7 +4,9 @@ pub use crate::archive::{
     Archive, Child, Content, Image, Layer, Manifest, Replacements, Role, Spool, StoredLayer, compose_index,
     compose_manifest, open,
 };
-pub use crate::compress::{ByteSource, Compression, CompressionSpec, Pool, compress};
+pub use crate::compress::{
+    BlockStart, ByteSource, Compression, CompressionSpec, Pool, compress, compress_indexed, deflate,
+};
 pub use crate::oci::OriginalManifest;
 use crate::oci::{Document, ImageConfig, StrictField};
 pub use crate::output::report::ci::{CiSystem, SYSTEMS};

@@ -91,7 +91,7 @@ pub use tokio_util::sync::CancellationToken;
 
 pub use archive::{Attestations, ImageSelector, OpenedArchive, Platforms, Selection, Source};
 pub use cli::access_from_env;
-pub use compress::{Meter, ReadTimeline, Span, Stage};
+pub use compress::{GzipEncoder, Meter, ReadTimeline, Span, Stage};
 pub use ecr::{Access, Encryption, Mutability, NewRepository};
 pub use error::{Advice, Code, Error, Kind, Result, ServiceError, Setting};
 pub use oci::{

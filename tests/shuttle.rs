@@ -110,7 +110,7 @@ mod compress {
                 };
                 let output = LayerOutput::new(sink, &pool.stock);
                 let input = LayerInput::new(&self.bytes[..], self.bytes.len() as u64);
-                (compress_blocks(input, Copy, pool, output), sent)
+                (compress_blocks(input, Copy, pool, output).map(|(summary, _)| summary), sent)
             }
 
             fn check(&self, pool: &Pool) {

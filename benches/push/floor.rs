@@ -39,7 +39,7 @@ pub(crate) fn child(arguments: &[String]) {
     let image = image(Path::new(archive));
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(6);
     let pool = Pool::start(threads);
-    let compression = if floor == "AllZstd" { CompressionPolicy::Zstd(None) } else { CompressionPolicy::Usual };
+    let compression = if floor == "AllZstd" { CompressionPolicy::Zstd(None) } else { CompressionPolicy::default() };
     let mut compressed = 0;
     for manifest in image.manifests() {
         let skip = if floor == "Last" { manifest.layers.len() - 1 } else { 0 };

@@ -11,7 +11,7 @@ use super::files::FileArgs;
 use super::output::{LogFormatArg, ProgressArg};
 use super::pipeline::PipelineArgs;
 use super::repository::RepositoryArgs;
-use super::values::{CompressionArg, number, seconds};
+use super::values::{CompressionArg, RecipeArg, number, seconds};
 use crate::push::Reuse;
 
 /// The arguments.
@@ -121,9 +121,12 @@ pub(super) struct OptionArgs {
     /// Compression of uncompressed layers [default: gzip for docker save archives, keep for OCI layouts]
     #[arg(long, value_enum, value_name = "ALGORITHM", help_heading = "Transfer")]
     pub(super) compression: Option<CompressionArg>,
-    /// Compression level: gzip 2 to 9, zstd 1 to 19 [default: 2]
+    /// Compression level: gzip 1 to 9, zstd 1 to 19 [default: gzip without a level, zstd 2]
     #[arg(long, value_parser = number::<u32>, value_name = "N", help_heading = "Transfer")]
     pub(super) compression_level: Option<u32>,
+    /// Version of the gzip compression, which decides the digests of layers [default: gzip/3]
+    #[arg(long, value_enum, value_name = "NAME", conflicts_with = "compression_level", help_heading = "Transfer")]
+    pub(super) compression_recipe: Option<RecipeArg>,
     /// Where to find layers that need no compression and no upload
     #[arg(long, value_enum, default_value_t = ReuseArg::Tag, value_name = "SOURCE", help_heading = "Transfer")]
     pub(super) reuse: ReuseArg,

@@ -155,7 +155,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             ci,
         },
         layers: LayerOptions {
-            compression: compression(args.compression, args.compression_level)?,
+            compression: compression(args.compression, args.compression_level, args.compression_recipe)?,
             threads: at_least_one("--pack-threads", args.compress_threads.unwrap_or(usual.threads))?,
             concurrency: at_least_one("--concurrency", args.concurrency.unwrap_or(usual.concurrency))?,
             large_concurrency: args.concurrency.unwrap_or(usual.large_concurrency),

@@ -11,6 +11,7 @@ use super::parse::{Command, parse};
 use super::parser::Cli;
 use super::push::{Push, Reporting};
 use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
+use crate::compress::GzipEncoder;
 use crate::error::{Kind, Result};
 use crate::oci::{Tag, Target};
 use crate::output::log::Verbosity;
@@ -237,15 +238,35 @@ fn a_rate_is_bytes_with_a_unit() {
 fn uncompressed_layers_are_compressed_by_algorithm_and_level() {
     let compression =
         |options: &[&str]| push_of(&[&["a.tar", "app"], options].concat(), &[]).options.layers.compression;
-    assert_eq!(compression(&[]), CompressionPolicy::Usual);
-    assert_eq!(compression(&["--compression", "zstd"]), CompressionPolicy::Zstd(None));
-    assert_eq!(compression(&["--compression-level", "9"]), CompressionPolicy::Gzip(Some(9)));
-    assert_eq!(compression(&["--compression", "zstd", "--compression-level", "19"]), CompressionPolicy::Zstd(Some(19)));
-    for bad in [&["--compression-level", "1"][..], &["--compression=zstd", "--compression-level=20"]] {
-        assert!(rejected(&[&["a.tar", "app"], bad].concat(), &[]).contains("--compression-level"), "{bad:?}");
+    let zlib = |level| GzipEncoder::Zlib { level };
+    for (options, expected) in [
+        (&[][..], CompressionPolicy::Usual(GzipEncoder::Own)),
+        (&["--compression", "gzip"], CompressionPolicy::Gzip(GzipEncoder::Own)),
+        (&["--compression-level", "1"], CompressionPolicy::Gzip(zlib(1))),
+        (&["--compression-level", "9"], CompressionPolicy::Gzip(zlib(9))),
+        (&["--compression-recipe", "gzip/3"], CompressionPolicy::Usual(GzipEncoder::Own)),
+        (&["--compression-recipe", "gzip/2-2"], CompressionPolicy::Usual(zlib(2))),
+        (&["--compression=gzip", "--compression-recipe=gzip/2-2"], CompressionPolicy::Gzip(zlib(2))),
+        (&["--compression", "zstd"], CompressionPolicy::Zstd(None)),
+        (&["--compression", "zstd", "--compression-level", "19"], CompressionPolicy::Zstd(Some(19))),
+    ] {
+        assert_eq!(compression(options), expected, "{options:?}");
     }
-    let no_compression = ["a.tar", "app", "--compression", "keep", "--compression-level", "3"];
-    assert!(rejected(&no_compression, &[]).contains("cannot be used together"));
+    for bad in ["--compression-level=0", "--compression-level=10"] {
+        assert!(rejected(&["a.tar", "app", bad], &[]).contains("--compression-level must be 1 to 9 for gzip"), "{bad}");
+    }
+    let too_high = ["a.tar", "app", "--compression=zstd", "--compression-level=20"];
+    assert!(rejected(&too_high, &[]).contains("--compression-level must be 1 to 19 for zstd"));
+    for (one, other) in [
+        ("--compression=keep", "--compression-level=3"),
+        ("--compression=keep", "--compression-recipe=gzip/3"),
+        ("--compression=zstd", "--compression-recipe=gzip/2-2"),
+        ("--compression-level=2", "--compression-recipe=gzip/2-2"),
+    ] {
+        let text = rejected(&["a.tar", "app", one, other], &[]);
+        assert!(text.contains("cannot be used"), "{one} {other}: {text}");
+    }
+    assert!(rejected(&["a.tar", "app", "--compression-recipe=gzip/1"], &[]).contains("does not accept \"gzip/1\""));
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Parsing and validation of option values.
 
 use std::ffi::OsString;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use crate::archive::ImageSelector;
+use crate::compress::GzipEncoder;
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Host, Target, region_code};
 use crate::push::CompressionPolicy;
@@ -21,6 +23,26 @@ pub(super) enum CompressionArg {
     Zstd,
     /// None: layers are pushed as is
     Keep,
+}
+
+/// The recipe of gzip.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum RecipeArg {
+    /// That of this version
+    #[value(name = "gzip/3")]
+    Gzip3,
+    /// That of version 0.1, for fleets that run both; ends with version 0.3
+    #[value(name = "gzip/2-2")]
+    Gzip2,
+}
+
+impl From<RecipeArg> for GzipEncoder {
+    fn from(argument: RecipeArg) -> Self {
+        match argument {
+            RecipeArg::Gzip3 => Self::Own,
+            RecipeArg::Gzip2 => Self::Zlib { level: 2 },
+        }
+    }
 }
 
 /// Returns a value without surrounding spaces, or an error if it is empty.
@@ -146,28 +168,44 @@ pub(super) fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
     Ok(size)
 }
 
-/// Returns the policy for uncompressed layers.
-pub(super) fn compression(algorithm: Option<CompressionArg>, level: Option<u32>) -> Result<CompressionPolicy> {
-    let (range, compression) = match (algorithm, level) {
-        (None, None) => return Ok(CompressionPolicy::Usual),
-        (Some(CompressionArg::Keep), None) => return Ok(CompressionPolicy::Keep),
-        (Some(CompressionArg::Keep), Some(_)) => {
-            return Err(Error::usage("--compression keep and --compression-level cannot be used together")
-                .code(Code::OptionConflict)
-                .hint("Use only one of them."));
+/// Returns the policy for uncompressed layers. Only one of `level` and `recipe` is given.
+pub(super) fn compression(
+    algorithm: Option<CompressionArg>,
+    level: Option<u32>,
+    recipe: Option<RecipeArg>,
+) -> Result<CompressionPolicy> {
+    let gzip = recipe.map_or_else(GzipEncoder::default, GzipEncoder::from);
+    match (algorithm, level, recipe) {
+        (Some(CompressionArg::Keep), Some(_), _) => Err(conflict("--compression keep", "--compression-level")),
+        (Some(CompressionArg::Keep), _, Some(_)) => Err(conflict("--compression keep", "--compression-recipe")),
+        (Some(CompressionArg::Zstd), _, Some(_)) => Err(conflict("--compression zstd", "--compression-recipe")),
+        (Some(CompressionArg::Keep), None, None) => Ok(CompressionPolicy::Keep),
+        (Some(CompressionArg::Zstd), level, None) => {
+            level.map_or(Ok(()), |level| check_level(level, 1..=19, "zstd"))?;
+            Ok(CompressionPolicy::Zstd(level))
         }
-        (None | Some(CompressionArg::Gzip), level) => (2..=9, CompressionPolicy::Gzip(level)),
-        (Some(CompressionArg::Zstd), level) => (1..=19, CompressionPolicy::Zstd(level)),
-    };
-    match level {
-        Some(level) if !range.contains(&level) => {
-            let name = if matches!(compression, CompressionPolicy::Zstd(_)) { "zstd" } else { "gzip" };
-            let (least, most) = (range.start(), range.end());
-            Err(Error::usage(format!("--compression-level must be {least} to {most} for {name}"))
-                .code(Code::ValueInvalid))
+        (None | Some(CompressionArg::Gzip), Some(level), _) => {
+            check_level(level, 1..=9, "gzip")?;
+            Ok(CompressionPolicy::Gzip(GzipEncoder::Zlib { level }))
         }
-        _ => Ok(compression),
+        (Some(CompressionArg::Gzip), None, _) => Ok(CompressionPolicy::Gzip(gzip)),
+        (None, None, _) => Ok(CompressionPolicy::Usual(gzip)),
     }
+}
+
+fn conflict(one: &str, other: &str) -> Error {
+    Error::usage(format!("{one} and {other} cannot be used together"))
+        .code(Code::OptionConflict)
+        .hint("Use only one of them.")
+}
+
+fn check_level(level: u32, levels: RangeInclusive<u32>, algorithm: &str) -> Result<()> {
+    if levels.contains(&level) {
+        return Ok(());
+    }
+    let (least, most) = (levels.start(), levels.end());
+    let what = format!("--compression-level must be {least} to {most} for {algorithm}");
+    Err(Error::usage(what).code(Code::ValueInvalid))
 }
 
 /// Parses an AWS region.

@@ -7,9 +7,9 @@ use flate2::write::MultiGzDecoder;
 
 use super::Compression;
 use super::blocks::{LayerInput, compress_blocks};
-use super::gzip::{self, Gzip};
+use super::gzip::GzipEncoder;
 use super::hash::Hasher;
-use super::output::{DataBlock, LayerOutput, LayerSummary};
+use super::output::{BlockStart, DataBlock, LayerOutput, LayerSummary};
 use super::pool::Pool;
 use super::zstd::{self, Zstd};
 use crate::oci::DiffId;
@@ -25,10 +25,7 @@ pub enum CompressionSpec {
         decompress: bool,
     },
     /// An uncompressed layer is compressed with gzip.
-    Gzip {
-        /// 2 to 9. Level 1 is not offered, since its results are 20 % larger than those of level 2.
-        level: u32,
-    },
+    Gzip(GzipEncoder),
     /// An uncompressed layer is compressed with zstd, which Docker 20.10 cannot read; 29 can.
     Zstd {
         /// 1 to 19.
@@ -41,16 +38,16 @@ impl CompressionSpec {
     pub fn compression(self) -> Compression {
         match self {
             Self::Keep { compression, .. } => compression,
-            Self::Gzip { .. } => Compression::Gzip,
+            Self::Gzip(_) => Compression::Gzip,
             Self::Zstd { .. } => Compression::Zstd,
         }
     }
 
-    /// Returns the name and version. Equal names give equal bytes for equal input.
+    /// Returns the recipe: a name with a version. Equal names give equal bytes for equal input.
     pub fn name(self) -> String {
         match self {
             Self::Keep { .. } => "keep".into(),
-            Self::Gzip { level } => format!("{}-{level}", gzip::VERSION),
+            Self::Gzip(encoder) => encoder.name(),
             Self::Zstd { level } => format!("{}-{level}", zstd::VERSION),
         }
     }
@@ -70,11 +67,26 @@ pub fn compress(
     pool: &Pool,
     sink: impl FnMut(DataBlock) -> ControlFlow<()> + Send,
 ) -> io::Result<LayerSummary> {
+    compress_indexed(source, len, spec, pool, sink).map(|(summary, _)| summary)
+}
+
+/// Does what [`compress`] does, and also returns where each block of a compressed layer starts. A layer that is pushed
+/// unchanged has no blocks.
+///
+/// # Errors
+/// Those of [`compress`].
+pub fn compress_indexed(
+    source: impl Read,
+    len: u64,
+    spec: CompressionSpec,
+    pool: &Pool,
+    sink: impl FnMut(DataBlock) -> ControlFlow<()> + Send,
+) -> io::Result<(LayerSummary, Vec<BlockStart>)> {
     let input = LayerInput::new(source, len);
     let output = LayerOutput::new(sink, &pool.stock);
     match spec {
         CompressionSpec::Keep { compression, decompress } => keep(input, compression, decompress, pool, output),
-        CompressionSpec::Gzip { level } => compress_blocks(input, Gzip { level }, pool, output),
+        CompressionSpec::Gzip(encoder) => compress_blocks(input, encoder, pool, output),
         CompressionSpec::Zstd { level } => compress_blocks(input, Zstd { level }, pool, output),
     }
 }
@@ -85,7 +97,7 @@ fn keep<S: FnMut(DataBlock) -> ControlFlow<()>>(
     decompress: bool,
     pool: &Pool,
     mut output: LayerOutput<'_, S>,
-) -> io::Result<LayerSummary> {
+) -> io::Result<(LayerSummary, Vec<BlockStart>)> {
     let broken = |error: io::Error| {
         let text = format!("its {} stream is broken or cut off: {error}", compression.name());
         io::Error::new(io::ErrorKind::InvalidData, text)
@@ -99,11 +111,11 @@ fn keep<S: FnMut(DataBlock) -> ControlFlow<()>>(
         output.send(block, input.position)?;
     }
     let hasher = decoder.map(DiffIdDecoder::finish).transpose().map_err(broken)?;
-    let mut summary = output.finish(hasher.map(|hasher| DiffId::from_hash(hasher.finish())))?;
+    let (mut summary, blocks) = output.finish(hasher.map(|hasher| DiffId::from_hash(hasher.finish())))?;
     if compression == Compression::Uncompressed {
         summary.diff_id = Some(DiffId::from_hash(summary.digest.hash()));
     }
-    Ok(summary)
+    Ok((summary, blocks))
 }
 
 /// A decoder that hashes the uncompressed bytes of a layer while its compressed bytes arrive.

@@ -1,13 +1,15 @@
 //! Reading, hashing and compression of layers, on all cores.
 //!
 //! [`compress`] reads a layer once. It hashes the uncompressed bytes, compresses them in blocks on the threads of a [`Pool`],
-//! and hashes the compressed bytes. `gzip.rs` and `zstd.rs` implement [`BlockCompressor`](block_compressor::BlockCompressor).
+//! and hashes the compressed bytes. `gzip.rs` and `zstd.rs` implement [`BlockCompressor`](block_compressor::BlockCompressor);
+//! `deflate` is the encoder of gzip, and `zlib.rs` the one for its levels.
 
 mod block_compressor;
 mod blocks;
 mod buffer;
 mod byte_source;
 mod decompress;
+pub mod deflate;
 mod gzip;
 mod hash;
 mod incompressible;
@@ -20,15 +22,18 @@ mod sparse;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod zlib;
 mod zstd;
 
 pub use crate::oci::Compression;
 pub use byte_source::ByteSource;
 pub(crate) use byte_source::write_at;
 pub(crate) use decompress::FileCompression;
-pub use layer::{CompressionSpec, compress};
+pub use gzip::GzipEncoder;
+pub use layer::{CompressionSpec, compress, compress_indexed};
 pub use meter::Meter;
 pub(crate) use meter::size;
+pub use output::BlockStart;
 pub(crate) use output::{DataBlock, LayerSummary};
 pub use pool::Pool;
 pub(crate) use pool::ThreadPanicked;

@@ -29,6 +29,18 @@ pub struct LayerSummary {
     pub diff_id: Option<DiffId>,
 }
 
+/// Where a block of a compressed layer starts: a point from which the layer can be decompressed.
+///
+/// For gzip, the compressed bytes from here on are a deflate stream (RFC 1951) whose dictionary is the 32 KiB of uncompressed
+/// bytes before the block. For zstd, they are frames, which need no dictionary.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BlockStart {
+    /// The offset in the uncompressed bytes: a multiple of 512 KiB.
+    pub position: u64,
+    /// The offset in the compressed bytes.
+    pub offset: u64,
+}
+
 /// The output of a layer: hashes the bytes, splits them into blocks and passes these to a sink.
 pub(super) struct LayerOutput<'a, S> {
     sink: S,
@@ -39,11 +51,18 @@ pub(super) struct LayerOutput<'a, S> {
     buffered: Option<Buffer>,
     /// The offset in the archive's bytes up to which the layer was received.
     position: u64,
+    blocks: Vec<BlockStart>,
 }
 
 impl<'a, S: FnMut(DataBlock) -> ControlFlow<()>> LayerOutput<'a, S> {
     pub(super) fn new(sink: S, stock: &'a BufferStock) -> Self {
-        Self { sink, hasher: Hasher::new(), size: 0, stock, buffered: None, position: 0 }
+        Self { sink, hasher: Hasher::new(), size: 0, stock, buffered: None, position: 0, blocks: Vec::new() }
+    }
+
+    /// Records that the bytes that follow are those of the next block.
+    pub(super) fn start_block(&mut self) {
+        let buffered = self.buffered.as_ref().map_or(0, |buffered| buffered.len() as u64);
+        self.blocks.push(BlockStart { position: self.position, offset: self.size + buffered });
     }
 
     /// Sends a block.
@@ -80,10 +99,12 @@ impl<'a, S: FnMut(DataBlock) -> ControlFlow<()>> LayerOutput<'a, S> {
         Ok(())
     }
 
-    pub(super) fn finish(mut self, diff_id: Option<DiffId>) -> io::Result<LayerSummary> {
+    /// Sends the rest, and returns the blocks that were recorded, too.
+    pub(super) fn finish(mut self, diff_id: Option<DiffId>) -> io::Result<(LayerSummary, Vec<BlockStart>)> {
         if let Some(rest) = self.buffered.take() {
             self.send(rest, self.position)?;
         }
-        Ok(LayerSummary { digest: Digest::from_hash(self.hasher.finish()), size: self.size, diff_id })
+        let digest = Digest::from_hash(self.hasher.finish());
+        Ok((LayerSummary { digest, size: self.size, diff_id }, self.blocks))
     }
 }

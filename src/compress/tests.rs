@@ -44,8 +44,10 @@ fn run(source: &ByteSource, spec: CompressionSpec, pool: &Pool) -> (LayerSummary
     (summary.unwrap(), sent, positions)
 }
 
+const GZIP: CompressionSpec = CompressionSpec::Gzip(GzipEncoder::Own);
+
 /// One spec for each format.
-const SPECS: &[CompressionSpec] = &[CompressionSpec::Gzip { level: 2 }, CompressionSpec::Zstd { level: 1 }];
+const SPECS: &[CompressionSpec] = &[GZIP, CompressionSpec::Zstd { level: 1 }];
 
 fn decompressed(sent: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -78,8 +80,51 @@ fn the_bytes_are_the_same_for_any_number_of_threads() {
 #[test]
 fn the_pool_gives_the_same_bytes_as_one_block_after_the_other() {
     let sample = sample();
-    let (_, sent, _) = run(&source(&sample), CompressionSpec::Gzip { level: 2 }, &Pool::start(2));
-    assert!(sample.len() > BLOCK && sent == gzip(&sample, 2));
+    let (_, sent, _) = run(&source(&sample), GZIP, &Pool::start(2));
+    assert!(sample.len() > BLOCK && sent == gzip(&sample, GzipEncoder::Own));
+}
+
+/// A reader of a layer that starts somewhere in the middle depends on this.
+#[test]
+fn a_layer_can_be_decompressed_from_each_block_on() {
+    let uncompressed = [sample(), random(BLOCK), bytes(2 * BLOCK + 77, 40_503)].concat();
+    let source = source(&uncompressed);
+    let zlib = CompressionSpec::Gzip(GzipEncoder::Zlib { level: 2 });
+    for spec in [GZIP, zlib, CompressionSpec::Zstd { level: 1 }] {
+        let mut sent = Vec::new();
+        let (summary, blocks) = compress_indexed(source.reader(), source.len(), spec, &Pool::start(2), |block| {
+            sent.extend_from_slice(&block.bytes);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_eq!(summary.size, sent.len() as u64);
+        let positions: Vec<usize> = blocks.iter().map(|block| block.position as usize).collect();
+        assert_eq!(positions, (0..uncompressed.len()).step_by(BLOCK).collect::<Vec<_>>());
+        for BlockStart { position, offset } in blocks {
+            let (position, rest) = (position as usize, &sent[offset as usize..]);
+            let decompressed = if spec.compression() == Compression::Zstd {
+                decompressed(rest)
+            } else {
+                inflate(&uncompressed[position.saturating_sub(32 << 10)..position], rest)
+            };
+            assert!(decompressed == uncompressed[position..], "{spec:?} from {position}");
+        }
+    }
+    let keep = CompressionSpec::Keep { compression: Compression::Uncompressed, decompress: false };
+    let kept = compress_indexed(source.reader(), source.len(), keep, &Pool::start(1), |_| ControlFlow::Continue(()));
+    assert!(kept.unwrap().1.is_empty());
+}
+
+/// Decompresses a deflate stream that starts after `dictionary`.
+fn inflate(dictionary: &[u8], stream: &[u8]) -> Vec<u8> {
+    let mut decoder = flate2::Decompress::new(false);
+    if !dictionary.is_empty() {
+        decoder.set_dictionary(dictionary).unwrap();
+    }
+    let mut bytes = Vec::with_capacity(8 * BLOCK);
+    let status = decoder.decompress_vec(stream, &mut bytes, flate2::FlushDecompress::Finish).unwrap();
+    assert_eq!(status, flate2::Status::StreamEnd);
+    bytes
 }
 
 #[test]
@@ -89,7 +134,7 @@ fn many_layers_share_one_small_pool_without_deadlock() {
         for n in 0..12 {
             let (pool, uncompressed) = (&pool, bytes(3 * BLOCK + n, 40_503 + n as u32));
             scope.spawn(move || {
-                let (summary, ..) = run(&source(&uncompressed), CompressionSpec::Gzip { level: 2 }, pool);
+                let (summary, ..) = run(&source(&uncompressed), GZIP, pool);
                 assert_eq!(summary.diff_id, Some(DiffId::of(&uncompressed)));
             });
         }
@@ -137,7 +182,7 @@ fn compression_stops_when_the_sink_breaks() {
     let pool = Pool::start(2);
     let mut blocks = 0;
     let source = source(&random(40 * BLOCK));
-    let error = compress(source.reader(), source.len(), CompressionSpec::Gzip { level: 2 }, &pool, |_| {
+    let error = compress(source.reader(), source.len(), GZIP, &pool, |_| {
         blocks += 1;
         if blocks == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
@@ -166,9 +211,7 @@ fn a_file_that_became_shorter_is_an_error() {
     File::options().write(true).open(&path).unwrap().set_len(BLOCK as u64 + 7).unwrap();
     let source = ByteSource::new(file, 0, 2 * BLOCK as u64);
     let pool = Pool::start(1);
-    let error = compress(source.reader(), source.len(), CompressionSpec::Gzip { level: 2 }, &pool, |_| {
-        ControlFlow::Continue(())
-    });
+    let error = compress(source.reader(), source.len(), GZIP, &pool, |_| ControlFlow::Continue(()));
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     std::fs::remove_file(path).unwrap();
 }

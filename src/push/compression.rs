@@ -1,7 +1,7 @@
 //! How layers are compressed, and what that means for the manifests of an image. Pure.
 
 use crate::archive::{self, Completeness, Content, Image, Layer, Manifest, Provenance, Selection};
-use crate::compress::{CompressionSpec, ZSTD_LEVEL};
+use crate::compress::{CompressionSpec, GzipEncoder, ZSTD_LEVEL};
 use crate::error::{Advice, Code, Error, Result};
 use crate::oci::{Compression, Family};
 
@@ -31,23 +31,28 @@ use crate::oci::{Compression, Family};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CompressionPolicy {
     /// Those of a `docker save` with gzip; those of an OCI layout are pushed unchanged.
-    Usual,
-    /// With gzip, at this level or the default one.
-    Gzip(Option<u32>),
+    Usual(GzipEncoder),
+    /// With gzip.
+    Gzip(GzipEncoder),
     /// With zstd, at this level or the default one.
     Zstd(Option<u32>),
     /// Not at all.
     Keep,
 }
 
+impl Default for CompressionPolicy {
+    fn default() -> Self {
+        Self::Usual(GzipEncoder::default())
+    }
+}
+
 impl CompressionPolicy {
     /// Returns how an uncompressed layer is compressed; `None` if it is pushed unchanged.
     pub(super) fn spec(self, author: Provenance) -> Option<CompressionSpec> {
         match self {
-            Self::Usual if author == Provenance::DockerSave => Some(usual_gzip()),
-            Self::Usual | Self::Keep => None,
-            Self::Gzip(None) => Some(usual_gzip()),
-            Self::Gzip(Some(level)) => Some(CompressionSpec::Gzip { level }),
+            Self::Usual(encoder) if author == Provenance::DockerSave => Some(CompressionSpec::Gzip(encoder)),
+            Self::Usual(_) | Self::Keep => None,
+            Self::Gzip(encoder) => Some(CompressionSpec::Gzip(encoder)),
             Self::Zstd(level) => Some(CompressionSpec::Zstd { level: level.unwrap_or(ZSTD_LEVEL) }),
         }
     }
@@ -55,17 +60,12 @@ impl CompressionPolicy {
     /// The compression that was asked for, if one was.
     pub(super) fn asked(self) -> Option<Compression> {
         match self {
-            Self::Usual => None,
+            Self::Usual(_) => None,
             Self::Gzip(_) => Some(Compression::Gzip),
             Self::Zstd(_) => Some(Compression::Zstd),
             Self::Keep => Some(Compression::Uncompressed),
         }
     }
-}
-
-fn usual_gzip() -> CompressionSpec {
-    // A tenth faster than level 3 for a thirtieth more bytes (`benches/compress.rs`).
-    CompressionSpec::Gzip { level: 2 }
 }
 
 /// Checks that the image's layers can be compressed like that, and its manifests be uploaded.
@@ -137,10 +137,10 @@ impl ManifestAction {
 pub(crate) fn manifest_action(content: &Content) -> ManifestAction {
     match content {
         Content::Manifest(manifest) => {
-            let goes_as_it_lies =
-                |layer: &Layer| matches!(spec(manifest, layer, CompressionPolicy::Usual), CompressionSpec::Keep { .. });
+            let usual = CompressionPolicy::default();
+            let is_unchanged = |layer: &Layer| matches!(spec(manifest, layer, usual), CompressionSpec::Keep { .. });
             match manifest.original {
-                Some(_) if manifest.layers.iter().all(goes_as_it_lies) => ManifestAction::Kept,
+                Some(_) if manifest.layers.iter().all(is_unchanged) => ManifestAction::Kept,
                 Some(_) => ManifestAction::Repacked,
                 None if manifest.layers.iter().any(|layer| layer.compression == Compression::Zstd) => {
                     ManifestAction::Made(Family::Oci)

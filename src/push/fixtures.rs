@@ -89,7 +89,7 @@ pub(super) fn stored(n: u8, size: u64) -> Stored {
 /// A planned layer that one of these gzip blobs of 9 bytes would replace.
 pub(super) fn planned(layer: Layer, candidates: &[(u8, Evidence)]) -> PlannedLayer {
     let cache = crate::reuse::LayerCache::default();
-    let mut planned = super::plan::streamed(layer, &cache, super::CompressionPolicy::Usual);
+    let mut planned = super::plan::streamed(layer, &cache, super::CompressionPolicy::default());
     planned.candidates = candidates.iter().map(|(n, why)| Candidate { stored: stored(*n, 9), why: *why }).collect();
     planned
 }

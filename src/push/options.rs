@@ -267,7 +267,7 @@ pub struct LayerOptions {
 impl Default for LayerOptions {
     fn default() -> Self {
         Self {
-            compression: CompressionPolicy::Usual,
+            compression: CompressionPolicy::default(),
             threads: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
             concurrency: CONCURRENCY,
             large_concurrency: LARGE_CONCURRENCY,

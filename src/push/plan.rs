@@ -270,12 +270,8 @@ pub(crate) fn configs(image: &Image) -> Vec<Digest> {
 
 /// Plans a layer that is streamed before its image is known. An uncompressed one is taken for one of a `docker save`.
 pub(crate) fn streamed(layer: Layer, cache: &LayerCache, compression: CompressionPolicy) -> PlannedLayer {
-    let usual = CompressionPolicy::Usual.spec(Provenance::DockerSave);
-    let compressed = match (layer.compression, compression) {
-        (Compression::Uncompressed, CompressionPolicy::Usual) => usual,
-        (Compression::Uncompressed, asked) => asked.spec(Provenance::DockerSave),
-        _ => None,
-    };
+    let is_uncompressed = layer.compression == Compression::Uncompressed;
+    let compressed = is_uncompressed.then(|| compression.spec(Provenance::DockerSave)).flatten();
     let decompress = layer.digest.is_none() && layer.diff_id.is_some();
     let spec = compressed.unwrap_or(CompressionSpec::Keep { compression: layer.compression, decompress });
     let family = if spec.compression() == Compression::Zstd { Family::Oci } else { Family::Docker };

@@ -232,10 +232,11 @@ fn read_newest(mut file: File) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compress::GzipEncoder;
 
     fn entry(n: u64) -> CachedLayer {
         let (diff_id, digest) = (DiffId::of(&n.to_le_bytes()), Digest::of(&n.to_be_bytes()));
-        CachedLayer::new(diff_id, digest, n, CompressionSpec::Gzip { level: 2 })
+        CachedLayer::new(diff_id, digest, n, CompressionSpec::Gzip(GzipEncoder::default()))
     }
 
     fn path(name: &str) -> PathBuf {

@@ -11,7 +11,7 @@ use ecr_push::internals::{
     Archive, ByteSource, Child, Compression, CompressionSpec, Content, Image, Layer, Manifest, OriginalManifest, Pool,
     Replacements, Role, Spool, StoredLayer, compose_index, compose_manifest, compress, open,
 };
-use ecr_push::{Digest, Error, ImageSelector, Kind, Platform, Platforms, Selection, Source};
+use ecr_push::{Digest, Error, GzipEncoder, ImageSelector, Kind, Platform, Platforms, Selection, Source};
 use serde_json::Value;
 
 use super::archive::hex;
@@ -343,7 +343,7 @@ impl Judge {
         if layer.compression != Compression::Uncompressed {
             return Ok((stored, None));
         }
-        let (found, packed, diff_id) = self.pack(&layer.bytes, CompressionSpec::Gzip { level: 2 })?;
+        let (found, packed, diff_id) = self.pack(&layer.bytes, CompressionSpec::Gzip(GzipEncoder::default()))?;
         ensure(hex(&found) == packed.0.hex(), || "another digest than the packed bytes'".into())?;
         ensure(unpack(&found).as_ref() == Some(&bytes), || "the packed bytes are another layer".into())?;
         ensure(diff_id.as_deref() == Some(&digest), || "packed, another diff_id".into())?;

@@ -2,6 +2,7 @@ use super::super::fixtures::{
     diff_id, digest, layer, layout_image, planned, remote_image, saved_image, stated_layer, stored,
 };
 use super::*;
+use crate::compress::GzipEncoder;
 
 fn blobs(known: &[(u8, Option<u64>)]) -> Blobs {
     known.iter().map(|(n, size)| (digest(*n), *size)).collect()
@@ -38,18 +39,16 @@ fn a_file_name_is_no_evidence_without_a_size() {
 #[test]
 fn layers_stand_once_and_the_largest_first() {
     let image = saved_image(vec![layer(1), layer(3), layer(1), layer(2)]);
-    let layers = layers(&image, &LayerCache::default(), CompressionPolicy::Usual);
+    let layers = layers(&image, &LayerCache::default(), CompressionPolicy::default());
     let ids: Vec<LayerId> = layers.iter().map(|layer| layer.id).collect();
     assert_eq!(ids, [3, 2, 1].map(|n| LayerId::Plain(diff_id(n))));
-    assert!(
-        layers.iter().all(|layer| matches!(layer.spec, CompressionSpec::Gzip { .. }) && layer.candidates.is_empty())
-    );
+    assert!(layers.iter().all(|layer| matches!(layer.spec, CompressionSpec::Gzip(_)) && layer.candidates.is_empty()));
 }
 
 #[test]
 fn a_stated_digest_is_the_only_candidate() {
     let image = layout_image(vec![stated_layer(1)]);
-    let layers = layers(&image, &LayerCache::default(), CompressionPolicy::Usual);
+    let layers = layers(&image, &LayerCache::default(), CompressionPolicy::default());
     let [layer] = &layers[..] else { panic!("{layers:?}") };
     assert!(layer.is_verbatim() && layer.id == LayerId::Stated(digest(1)));
     assert_eq!(
@@ -86,7 +85,7 @@ fn a_blob_of_a_remote_image_must_fit_the_manifest_and_what_was_asked_for() {
 fn an_image_that_the_repository_holds_whole_needs_no_question() {
     let image = saved_image(vec![layer(1), layer(2)]);
     let config = image.manifests()[0].config.digest;
-    let layers = layers(&image, &LayerCache::default(), CompressionPolicy::Usual);
+    let layers = layers(&image, &LayerCache::default(), CompressionPolicy::default());
     let whole = remote_image(config, &[(1, 11), (2, 12)]);
     let known = with_remote(&layers, &[config], std::slice::from_ref(&whole));
     let blobs = covered(&image, &known, std::slice::from_ref(&whole)).unwrap();
@@ -107,7 +106,7 @@ fn an_image_that_the_repository_holds_whole_needs_no_question() {
 #[test]
 fn only_candidates_are_worth_a_question_and_configs_go_along() {
     let image = saved_image(vec![layer(1), layer(2)]);
-    let new = layers(&image, &LayerCache::default(), CompressionPolicy::Usual);
+    let new = layers(&image, &LayerCache::default(), CompressionPolicy::default());
     assert_eq!(questions(&image.manifests(), &new), []);
     let known = [planned(layer(1), &[(1, Evidence::Cached)]), planned(layer(2), &[(1, Evidence::Cached)])];
     let mut expected = vec![digest(1), image.manifests()[0].config.digest];
@@ -119,7 +118,7 @@ fn only_candidates_are_worth_a_question_and_configs_go_along() {
 #[test]
 fn a_layer_is_mounted_from_where_its_blob_is() {
     let image = saved_image(vec![layer(1)]);
-    let layers = layers(&image, &LayerCache::default(), CompressionPolicy::Usual);
+    let layers = layers(&image, &LayerCache::default(), CompressionPolicy::default());
     let from: Repository = "team/base".parse().unwrap();
     let remote = remote_image(digest(50), &[(1, 11)]);
     let mounted = mount(&layers[0], &image, std::slice::from_ref(&remote), &blobs(&[(11, Some(9))]), &from);
@@ -136,7 +135,7 @@ fn a_layer_is_mounted_from_its_origin_only_within_the_registry_and_by_its_digest
     let (host, own): (Host, Repository) = ("registry.example".parse().unwrap(), "team/app".parse().unwrap());
     let layer_from = |origins: Vec<Origin>| {
         let image = layout_image(vec![Layer { origins: origins.into(), ..stated_layer(1) }]);
-        layers(&image, &LayerCache::default(), CompressionPolicy::Usual).remove(0)
+        layers(&image, &LayerCache::default(), CompressionPolicy::default()).remove(0)
     };
     let there = layer_from(vec![origin("other.example", "a"), origin("registry.example", "team/base")]);
     let Some(LayerAction::Mount(candidate, from)) = super::origin(&there, &host, &own) else { panic!("{there:?}") };
@@ -153,8 +152,9 @@ fn a_layer_is_mounted_from_its_origin_only_within_the_registry_and_by_its_digest
 #[test]
 fn a_layer_of_a_pipe_is_taken_for_one_of_a_docker_save() {
     let spec = |layer, policy| streamed(layer, &LayerCache::default(), policy).spec;
-    assert!(matches!(spec(layer(1), CompressionPolicy::Usual), CompressionSpec::Gzip { level: 2 }));
-    assert!(matches!(spec(layer(1), CompressionPolicy::Gzip(Some(6))), CompressionSpec::Gzip { level: 6 }));
+    assert_eq!(spec(layer(1), CompressionPolicy::default()), CompressionSpec::Gzip(GzipEncoder::Own));
+    let zlib = GzipEncoder::Zlib { level: 6 };
+    assert_eq!(spec(layer(1), CompressionPolicy::Gzip(zlib)), CompressionSpec::Gzip(zlib));
     let keep = CompressionSpec::Keep { compression: Compression::Uncompressed, decompress: true };
     assert_eq!(spec(layer(1), CompressionPolicy::Keep), keep);
     let gzip = CompressionSpec::Keep { compression: Compression::Gzip, decompress: false };
@@ -163,8 +163,8 @@ fn a_layer_of_a_pipe_is_taken_for_one_of_a_docker_save() {
 
 #[test]
 fn the_identity_of_an_upload_names_the_bytes() {
-    let identity = |layer| streamed(layer, &LayerCache::default(), CompressionPolicy::Usual).identity();
+    let identity = |layer| streamed(layer, &LayerCache::default(), CompressionPolicy::default()).identity();
     assert_eq!(identity(stated_layer(1)), Some(digest(1).to_string()));
-    assert_eq!(identity(layer(1)), Some(format!("{} gzip/2-2", diff_id(1))));
+    assert_eq!(identity(layer(1)), Some(format!("{} gzip/3", diff_id(1))));
     assert_eq!(identity(Layer { diff_id: None, ..layer(1) }), None);
 }

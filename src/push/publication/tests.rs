@@ -37,7 +37,7 @@ impl Case {
     fn publication(&self) -> Result<Publication> {
         let facts = Facts {
             image: &self.image,
-            compression: CompressionPolicy::Usual,
+            compression: CompressionPolicy::default(),
             images: &self.images,
             name: "registry.example/team/app",
             tags: &self.tags,

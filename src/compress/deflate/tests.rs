@@ -1,0 +1,4 @@
+mod adversarial;
+mod data;
+mod golden;
+mod properties;
