@@ -75,6 +75,7 @@ mod ecr_errors;
 mod ecr_quirks;
 mod empty_layers;
 mod faults;
+mod gzip;
 mod hangs;
 mod help;
 mod identities;
