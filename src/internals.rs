@@ -4,6 +4,7 @@ pub use crate::archive::{
     Archive, Child, Content, Image, Layer, Manifest, Replacements, Role, Spool, StoredLayer, compose_index,
     compose_manifest, open,
 };
+use crate::compress::{BlockCompressor as _, GzipEncoder};
 pub use crate::compress::{
     BlockStart, ByteSource, Compression, CompressionSpec, Pool, compress, compress_indexed, deflate,
 };
@@ -13,6 +14,21 @@ pub use crate::output::report::ci::{CiSystem, SYSTEMS};
 pub use crate::push::compression::spec;
 use crate::registry::{Challenge, Envelope};
 pub use crate::registry::{DEFAULT_CHUNK_SIZE, MIN_RESUMABLE_SIZE};
+
+/// Compresses a block of a layer, and replaces the content of `compressed` with the result. For the benchmarks.
+///
+/// # Errors
+/// Only if the encoder violates its own contract.
+pub fn compress_block(
+    encoder: GzipEncoder,
+    dictionary: &[u8],
+    block: &[u8],
+    last: bool,
+    compressed: &mut Vec<u8>,
+) -> std::io::Result<()> {
+    compressed.clear();
+    encoder.compress(dictionary, block, last, compressed)
+}
 
 /// Parses a manifest, an index or an image config, which may be anything. For the fuzz targets.
 pub fn parse_document(bytes: &[u8]) {

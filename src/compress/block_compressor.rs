@@ -3,7 +3,7 @@
 use std::io;
 
 /// A compression format whose blocks are compressed independently and joined into one stream.
-pub(super) trait BlockCompressor: Copy + Send + 'static {
+pub(crate) trait BlockCompressor: Copy + Send + 'static {
     /// The number of bytes before a block that it may refer to.
     const DICTIONARY: usize;
     /// The bytes before the first block.

@@ -26,6 +26,7 @@ mod zlib;
 mod zstd;
 
 pub use crate::oci::Compression;
+pub(crate) use block_compressor::BlockCompressor;
 pub use byte_source::ByteSource;
 pub(crate) use byte_source::write_at;
 pub(crate) use decompress::FileCompression;

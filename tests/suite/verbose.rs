@@ -45,10 +45,10 @@ fn why_a_layer_is_reused_or_not_is_explained() {
     let ecr = Ecr::with(&["team/app", "team/other"], Rules::default());
     let archive = testdata(ARCHIVE);
     ecr.run(&[&archive, "team/app:1"]).succeeds();
-    let there = "\nlayer sha256:c37a06bee251: exists in the repository as sha256:d2e3ecdb58e0, 134.5 KiB\n";
+    let there = "\nlayer sha256:c37a06bee251: exists in the repository as sha256:4a89c0c3e367, 127.1 KiB\n";
     explained(&ecr, &[&archive, "team/app:2"]).stderr_has(&["\nlayer cache: 3 layers in ", there]);
     // Known, and not there.
-    let absent = "\nlayer sha256:c37a06bee251: sha256:d2e3ecdb58e0 is not in the repository (exists in the repository, known from the layer cache)\n";
+    let absent = "\nlayer sha256:c37a06bee251: sha256:4a89c0c3e367 is not in the repository (exists in the repository, known from the layer cache)\n";
     explained(&ecr, &[&archive, "team/other:1"]).stderr_has(&[absent]);
     let read = format!("\n{HOST}/team/app:1 was read for layer reuse: 3 layers\n");
     let options = ["--reuse-from", "1", "--mount-from", "team/other"];

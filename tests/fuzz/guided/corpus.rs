@@ -1,5 +1,5 @@
 //! Writes the inputs to start from into a folder, one folder for each target: the archives of `testdata` with short layers,
-//! their documents, and examples of targets and rejections.
+//! their documents, blocks to compress, and examples of targets and rejections.
 
 #![allow(
     clippy::unwrap_used,
@@ -61,6 +61,17 @@ fn main() {
         write("archive", format!("{n}.tar.gz"), &layers::gzip(&tar));
         for (name, bytes) in sample.files(&sealed).iter().filter(|(_, bytes)| bytes.starts_with(b"{")) {
             write("document", format!("{n}-{}", name.replace('/', "-")), bytes);
+        }
+    }
+    let (text, counters) =
+        (b"the quick brown fox jumps over the lazy dog. ".repeat(20), (0..=255).collect::<Vec<u8>>());
+    for (n, data) in [text, counters, vec![0; 5_000]].iter().enumerate() {
+        for options in [[0, 0, 255, 255], [19, 99, 0, 255], [19, 0, 31, 3], [1, 16, 0, 0]] {
+            write(
+                "deflate",
+                format!("{n}-{}", options.map(|it| it.to_string()).join("-")),
+                &[&options[..], data].concat(),
+            );
         }
     }
     REFERENCES.iter().enumerate().for_each(|(n, text)| write("reference", n.to_string(), text.as_bytes()));
