@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test. Needs cargo, a C compiler and crates.io; nothing else.
 #
-# Second opinions (docker-registry, skopeo and chromium from Debian, moto and awscli from PyPI) are installed where that is
+# Second opinions (docker-registry, skopeo, chromium and qemu from Debian, moto and awscli from PyPI) are installed where that is
 # possible. What could not be had is listed at the end as NOT RUN, and is a failure where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,6 +19,11 @@ if ! has chromium && has apt-get && [ "$(id -u)" = 0 ]; then
   echo "Installing chromium"
   { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } \
     >"$target/chromium.log" 2>&1 || echo "That did not work; see $target/chromium.log"
+fi
+if [ "$(uname -m)" = x86_64 ] && ! has qemu-x86_64 && has apt-get && [ "$(id -u)" = 0 ]; then
+  echo "Installing qemu-user"
+  { apt-get update -qq && apt-get install -y -qq --no-install-recommends qemu-user; } \
+    >"$target/qemu.log" 2>&1 || echo "That did not work; see $target/qemu.log"
 fi
 if [ ! -x "$target/moto/bin/moto_server" ] && has python3; then
   echo "Installing moto"

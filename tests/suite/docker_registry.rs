@@ -13,12 +13,17 @@ use super::archive_contents::sha256;
 use super::harness::finish;
 use super::stored_image::StoredImage;
 
-/// Whether a program of other people's making is here. If not, that is put down.
+/// Whether a program of other people's making is here, which is a Debian package of the same name. If not, that is put down.
 pub(crate) fn second_opinion(program: &str) -> bool {
+    is_installed(program, program)
+}
+
+/// Whether a program of a Debian package is here. If not, that is put down.
+pub(crate) fn is_installed(program: &str, package: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let here = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     if !here {
-        not_run(&format!("{program} (not installed; apt-get install {program})"));
+        not_run(&format!("{program} (not installed; apt-get install {package})"));
     }
     here
 }

@@ -36,7 +36,7 @@ fn matches_of_every_length_at_the_nearest_and_farthest_distance() {
     for len in 3..=300 {
         for distance in [1, 2, 3, 4, 7, 8, 9, 32_766, 32_767, 32_768, 32_769] {
             // `len` bytes that repeat those at the distance, then others.
-            let mut data = noise[..33_000].to_vec();
+            let mut data = noise[..if distance < 10 { 300 } else { 33_000 }].to_vec();
             for _ in 0..len {
                 data.push(data[data.len() - distance]);
             }
