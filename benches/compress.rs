@@ -6,7 +6,7 @@
 //! - the encoders of gzip alone, in turn, in bytes per CPU second (on Linux): other work on the machine does not matter much;
 //! - the whole layer, which is read, hashed, compressed on one thread or two, and hashed again: everything except the network.
 
-#![allow(clippy::unwrap_used, reason = "a benchmark that cannot continue fails by panicking")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark prints its results, and fails by panicking")]
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
