@@ -27,6 +27,28 @@ const ZLIB_VERSION: &str = "gzip/2";
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
 
 /// The encoder of gzip. Each gives other bytes for the same input.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// use ecr_push::{CancellationToken, CompressionPolicy, GzipEncoder, Options, PushRequest, Pusher, Source};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// // The image gets the digest that version 0.1 gives it.
+/// options.layers.compression = CompressionPolicy::Usual(GzipEncoder::Zlib { level: 2 });
+/// let pusher = Pusher::builder().options(options).start().await?;
+/// let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// let request = PushRequest::new(archive, ["team/app:1".parse()?]);
+/// let outcome = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// let reference = &outcome.targets[0].references()[0];
+/// assert!(reference.ends_with("@sha256:87b5f530817158683c28a69a5e7701c1f5c951a474609dc58afba93084d2bbd5"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum GzipEncoder {
     /// That of this crate, which has no levels.
