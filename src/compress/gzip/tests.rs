@@ -105,11 +105,8 @@ fn equal_names_give_equal_bytes() {
     assert_eq!(
         digests,
         [
-            "gzip/3 sha256:c2970cd4d754",
-            "gzip/2-1 sha256:09cddd74ba21",
-            "gzip/2-2 sha256:497d767c06bf",
-            "gzip/2-3 sha256:56e94b5407e4",
-            "gzip/2-6 sha256:1ecc890a09fc",
+            "gzip/3 sha256:c2970cd4d754", "gzip/2-1 sha256:09cddd74ba21", "gzip/2-2 sha256:497d767c06bf",
+            "gzip/2-3 sha256:56e94b5407e4", "gzip/2-6 sha256:1ecc890a09fc",
         ]
     );
 }
