@@ -17,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::access::Access;
+use super::advice::RepositoryLocation;
 use super::api_response::{self, OfAction};
 use super::body::Unreadable;
 use super::credentials::NoCredentials;
@@ -25,7 +26,7 @@ use super::network::Network;
 use super::settings::Settings;
 use super::unreachable;
 use crate::error::{Code, Error, Kind, Result, find_cause, root_cause};
-use crate::oci::{Digest, EcrHost, Host, Repository, Tag, TagPattern};
+use crate::oci::{Digest, EcrHost, Host, Tag, TagPattern};
 use crate::proxy::ProxyError;
 use crate::tls::TlsProblem;
 
@@ -161,13 +162,13 @@ impl Ecr {
     /// Fails without the permission `ecr:DescribeImages`, and without a response.
     pub(crate) async fn newest_tag(
         &self,
-        registry: &str,
-        name: &Repository,
+        location: &RepositoryLocation,
         pattern: &TagPattern,
     ) -> Result<Option<String>> {
+        let (account, name) = location.account_and_name();
         let doing = format!("cannot look for tags {pattern} of {name}");
         let tagged = DescribeImagesFilter::builder().tag_status(TagStatus::Tagged).build();
-        let call = self.client.describe_images().registry_id(registry).repository_name(name.as_str());
+        let call = self.client.describe_images().registry_id(account).repository_name(name);
         let mut pages = call.filter(tagged).max_results(MAX_IMAGES).into_paginator().send();
         let mut newest: Option<(DateTime, String)> = None;
         while let Some(page) = pages.next().await {
@@ -189,15 +190,11 @@ impl Ecr {
     ///
     /// # Errors
     /// Fails without a response.
-    pub(crate) async fn archived(
-        &self,
-        registry: &str,
-        name: &Repository,
-        tag: &Tag,
-    ) -> Result<Option<(Digest, String)>> {
+    pub(crate) async fn archived(&self, location: &RepositoryLocation, tag: &Tag) -> Result<Option<(Digest, String)>> {
+        let (account, name) = location.account_and_name();
         // Without a filter, only active images are described.
         let filter = DescribeImagesFilter::builder().image_status(ImageStatusFilter::Any).build();
-        let call = self.client.describe_images().registry_id(registry).repository_name(name.as_str()).filter(filter);
+        let call = self.client.describe_images().registry_id(account).repository_name(name).filter(filter);
         let id = ImageIdentifier::builder().image_tag(tag.as_str()).build();
         let found = match call.image_ids(id).send().await {
             Err(error) if is_denied(error.code()) => return Ok(None),
@@ -223,23 +220,18 @@ impl Ecr {
     /// Fails if the repository does not exist, and without a response.
     pub(crate) async fn availability(
         &self,
-        registry: &str,
-        name: &Repository,
+        location: &RepositoryLocation,
         digests: &[Digest],
     ) -> Result<Option<Availability>> {
-        let calls = digests.chunks(MAX_DIGESTS).map(|some| self.availability_of(registry, name, some));
+        let calls = digests.chunks(MAX_DIGESTS).map(|some| self.availability_of(location, some));
         let responses = futures_util::future::try_join_all(calls).await?;
         Ok(responses.into_iter().collect::<Option<Vec<_>>>().map(|all| all.into_iter().flatten().collect()))
     }
 
     /// Returns which of these blobs exist, with one call. Blobs that the response lists as failures count as absent.
-    async fn availability_of(
-        &self,
-        registry: &str,
-        name: &Repository,
-        digests: &[Digest],
-    ) -> Result<Option<Availability>> {
-        let call = self.client.batch_check_layer_availability().registry_id(registry).repository_name(name.as_str());
+    async fn availability_of(&self, location: &RepositoryLocation, digests: &[Digest]) -> Result<Option<Availability>> {
+        let (account, name) = location.account_and_name();
+        let call = self.client.batch_check_layer_availability().registry_id(account).repository_name(name);
         let call = call.set_layer_digests(Some(digests.iter().map(ToString::to_string).collect()));
         let response = match call.send().await {
             Err(error) if is_denied(error.code()) => return Ok(None),

@@ -7,8 +7,7 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
-use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
 use super::access::{CredentialSources, IdToken, WebIdentity};
 use super::container::Container;
@@ -89,33 +88,14 @@ impl Providers<'_> {
     }
 
     /// Returns the provider for the role and the token file in the environment.
-    pub(super) fn web_identity(&self) -> impl ProvideCredentials + use<> {
+    pub(super) fn web_identity(&self) -> Federated {
         let web_identity = self.sources.environment.web_identity.clone();
-        IfSet(web_identity.map(|WebIdentity { file, role }| Federated {
-            sts: aws_sdk_sts::Client::new(self.sts),
-            token: IdToken::File(file),
-            role,
-            network: self.network.clone(),
-        }))
+        let (token, role) = web_identity.map(|WebIdentity { file, role }| (IdToken::File(file), role)).unzip();
+        let (sts, network) = (aws_sdk_sts::Client::new(self.sts), self.network.clone());
+        Federated { sts, token, role: role.flatten(), network }
     }
 
     fn container(&self) -> Container {
         Container { endpoint: self.sources.environment.container.clone(), network: self.network.clone() }
-    }
-}
-
-/// A provider without credentials unless the environment configures it.
-#[derive(Debug)]
-struct IfSet<T>(Option<T>);
-
-impl<T: ProvideCredentials> ProvideCredentials for IfSet<T> {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        match &self.0 {
-            Some(provider) => provider.provide_credentials(),
-            None => future::ProvideCredentials::ready(Err(CredentialsError::not_loaded_no_source())),
-        }
     }
 }

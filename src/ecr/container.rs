@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::Result as Provided;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
 use reqwest::Url;
 use serde_json::Value;
 
 use super::access::{ContainerEndpoint, ContainerToken, Secret};
 use super::endpoint::{self, EndpointError, Response, expiration, reason_line};
 use super::network::Network;
+use super::provides::provides;
 use super::token_file;
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::request_log::{RequestTimer, UrlDetail};
@@ -71,14 +72,7 @@ impl Container {
     }
 }
 
-impl ProvideCredentials for Container {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(self.load())
-    }
-}
+provides!(Container, load);
 
 /// Returns the URL of the endpoint. Token and credentials are sent over plain HTTP only to this machine and to the addresses
 /// of ECS and EKS. Errors do not quote the URL: its path is a secret.

@@ -10,7 +10,7 @@ use aws_config::provider_config::ProviderConfig;
 use aws_config::sts::AssumeRoleProvider;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider, future};
+use aws_credential_types::provider::{ProvideCredentials, Result as Provided, SharedCredentialsProvider};
 use tokio::sync::Mutex;
 
 use super::access::{AccessKey, BaseCredentials, CredentialSources, IdToken, Role};
@@ -21,6 +21,7 @@ use super::missing::{hop_limit, without_token};
 use super::network::Network;
 use super::observe::Unresponsive;
 use super::profile::Selected;
+use super::provides::provides;
 use crate::error::{Advice, Code, Error, Kind, find_cause, root_cause};
 
 /// The time before their expiry at which credentials are renewed.
@@ -78,7 +79,7 @@ impl Identity {
                 let arn = role.as_ref().map_or("", |role| role.arn.as_str());
                 let what = format!("the role {arn}, by {}", name_of(token));
                 let sts = aws_sdk_sts::Client::new(sts);
-                Stage::of(&what, Federated { sts, token: token.clone(), role, network: network.clone() })
+                Stage::of(&what, Federated { sts, token: Some(token.clone()), role, network: network.clone() })
             }
             BaseCredentials::Chain => Stage::first_of(providers.chain(profile)),
         };
@@ -217,20 +218,15 @@ impl Stage {
             }
         }
     }
-}
 
-impl ProvideCredentials for Stage {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(async {
-            self.credentials().await.map_err(|Tried(mut tried)| {
-                tried.pop().map_or_else(CredentialsError::not_loaded_no_source, |(_, error)| error)
-            })
+    async fn provide(&self) -> Provided {
+        self.credentials().await.map_err(|Tried(mut tried)| {
+            tried.pop().map_or_else(CredentialsError::not_loaded_no_source, |(_, error)| error)
         })
     }
 }
+
+provides!(Stage, provide);
 
 impl fmt::Debug for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -292,6 +288,8 @@ fn name_of(token: &IdToken) -> String {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
+
+    use aws_credential_types::provider::future;
 
     use super::*;
 

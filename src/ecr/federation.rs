@@ -3,8 +3,8 @@
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::Result as Provided;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::access::{IdToken, Role, Secret};
 use super::network::Network;
 use super::oidc;
+use super::provides::provides;
 use crate::error::{Code, Error, Kind};
 
 /// Provides the credentials of a role that is assumed with an OIDC token. Gets a new token each time: tokens expire within
@@ -19,19 +20,21 @@ use crate::error::{Code, Error, Kind};
 #[derive(Debug)]
 pub(super) struct Federated {
     pub(super) sts: aws_sdk_sts::Client,
-    pub(super) token: IdToken,
+    /// Without a token, there are no credentials.
+    pub(super) token: Option<IdToken>,
     pub(super) role: Option<Role>,
     pub(super) network: Network,
 }
 
 impl Federated {
     async fn assume(&self) -> Provided {
+        let Some(token) = &self.token else { return Err(CredentialsError::not_loaded_no_source()) };
         let Some(role) = &self.role else {
             let what = "AWS_WEB_IDENTITY_TOKEN_FILE is set and AWS_ROLE_ARN is not";
             let error = Error::new(Kind::Permission, what).code(Code::CredentialsRejected);
             return Err(CredentialsError::invalid_configuration(error.hint("Set both, or neither.")));
         };
-        let token = oidc::token(&self.token, &self.network).await.map_err(CredentialsError::provider_error)?;
+        let token = oidc::token(token, &self.network).await.map_err(CredentialsError::provider_error)?;
         // AWS rejects a duration that is too long.
         let seconds = role.duration.map(|duration| i32::try_from(duration.as_secs()).unwrap_or(i32::MAX));
         let call = self.sts.assume_role_with_web_identity().role_arn(&role.arn).role_session_name(&role.session_name);
@@ -46,14 +49,7 @@ impl Federated {
     }
 }
 
-impl ProvideCredentials for Federated {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(self.assume())
-    }
-}
+provides!(Federated, assume);
 
 /// The error of a token that STS rejects.
 #[derive(Debug)]

@@ -29,6 +29,7 @@ pub(crate) mod policy;
 mod process;
 mod profile;
 mod profile_credentials;
+mod provides;
 mod public;
 mod region;
 mod repositories;

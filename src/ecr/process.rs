@@ -8,13 +8,14 @@ use std::process::Stdio;
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
+use aws_credential_types::provider::Result as Provided;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use super::endpoint::expiration;
+use super::provides::provides;
 
 /// The maximum size of the output in bytes. Credentials are some kilobytes.
 const MAX_SIZE: u64 = 1 << 20;
@@ -39,14 +40,7 @@ impl CredentialProcess {
     }
 }
 
-impl ProvideCredentials for CredentialProcess {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(self.run())
-    }
-}
+provides!(CredentialProcess, run);
 
 impl fmt::Debug for CredentialProcess {
     /// Formats it without the command, which may contain secrets.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_credential_types::provider::error::CredentialsError;
-use aws_credential_types::provider::{ProvideCredentials, Result as Provided, future};
+use aws_credential_types::provider::{ProvideCredentials as _, Result as Provided};
 
 use super::profile::{Selected, invalid};
+use super::provides::provides;
 use crate::error::{Advice, root_cause};
 
 /// Provides the credentials of the selected profile.
@@ -48,11 +49,4 @@ impl ProfileCredentials {
     }
 }
 
-impl ProvideCredentials for ProfileCredentials {
-    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
-    where
-        Self: 'a,
-    {
-        future::ProvideCredentials::new(self.provide())
-    }
-}
+provides!(ProfileCredentials, provide);

@@ -7,6 +7,7 @@ use aws_sdk_ecr::types::{
     RepositoryCreationTemplate, Tag as ResourceTag,
 };
 
+use super::advice::RepositoryLocation;
 use super::api::{Ecr, is_denied};
 use crate::error::{Error, Result};
 use crate::oci::{Repository, Tag, TagFilter};
@@ -151,8 +152,9 @@ impl Ecr {
     ///
     /// # Errors
     /// Fails without a response.
-    pub(crate) async fn find_repository(&self, registry: &str, name: &Repository) -> Result<RepositoryState> {
-        let call = self.client.describe_repositories().registry_id(registry).repository_names(name.as_str());
+    pub(crate) async fn find_repository(&self, location: &RepositoryLocation) -> Result<RepositoryState> {
+        let (account, name) = location.account_and_name();
+        let call = self.client.describe_repositories().registry_id(account).repository_names(name);
         match call.send().await {
             Ok(found) => {
                 Ok(RepositoryState::Exists(found.repositories().first().map(Mutability::of).unwrap_or_default()))
@@ -167,7 +169,7 @@ impl Ecr {
     ///
     /// # Errors
     /// Fails without a response.
-    pub(crate) async fn template(&self, registry: &str, name: &Repository) -> Result<Template> {
+    pub(crate) async fn template(&self, location: &RepositoryLocation) -> Result<Template> {
         let call = self.client.describe_repository_creation_templates().max_results(MAX_TEMPLATES);
         let mut pages = call.into_paginator().send();
         let mut closest: Option<(usize, String)> = None;
@@ -179,11 +181,11 @@ impl Ecr {
                 page => self.explained(page, "cannot look for creation templates").await?,
             };
             // The call lists the templates of the caller's own registry only.
-            if page.registry_id() != Some(registry) {
+            if page.registry_id() != Some(&location.host.account) {
                 return Ok(Template::Unknown("ECR does not show the templates of another account"));
             }
             for template in page.repository_creation_templates() {
-                if let Some((len, prefix)) = matched_prefix(template, name)
+                if let Some((len, prefix)) = matched_prefix(template, &location.repository)
                     && closest.as_ref().is_none_or(|(before, _)| *before < len)
                 {
                     closest = Some((len, prefix.to_owned()));
@@ -199,13 +201,13 @@ impl Ecr {
     /// Fails without the permission `ecr:CreateRepository`, without a response, and if ECR rejects the settings.
     pub(crate) async fn create_repository(
         &self,
-        registry: &str,
-        name: &Repository,
+        location: &RepositoryLocation,
         settings: &NewRepository,
     ) -> Result<bool> {
+        let (account, name) = location.account_and_name();
         let doing = format!("cannot create the repository {name}");
         let NewRepository { scan_on_push, mutability, encryption, tags } = settings;
-        let mut call = self.client.create_repository().registry_id(registry).repository_name(name.as_str());
+        let mut call = self.client.create_repository().registry_id(account).repository_name(name);
         if *scan_on_push {
             call = call.image_scanning_configuration(ImageScanningConfiguration::builder().scan_on_push(true).build());
         }
@@ -245,8 +247,9 @@ impl Ecr {
     ///
     /// # Errors
     /// Fails without the permission `ecr:PutLifecyclePolicy`, without a response, and if the policy is invalid.
-    pub(crate) async fn put_lifecycle_policy(&self, registry: &str, name: &Repository, text: &str) -> Result<()> {
-        let call = self.client.put_lifecycle_policy().registry_id(registry).repository_name(name.as_str());
+    pub(crate) async fn put_lifecycle_policy(&self, location: &RepositoryLocation, text: &str) -> Result<()> {
+        let (account, name) = location.account_and_name();
+        let call = self.client.put_lifecycle_policy().registry_id(account).repository_name(name);
         let sent = call.lifecycle_policy_text(text).send().await;
         self.explained(sent, &format!("cannot put the lifecycle policy of {name}")).await.map(drop)
     }
@@ -255,8 +258,9 @@ impl Ecr {
     ///
     /// # Errors
     /// Fails without the permission `ecr:SetRepositoryPolicy`, without a response, and if the policy is invalid.
-    pub(crate) async fn set_repository_policy(&self, registry: &str, name: &Repository, text: &str) -> Result<()> {
-        let call = self.client.set_repository_policy().registry_id(registry).repository_name(name.as_str());
+    pub(crate) async fn set_repository_policy(&self, location: &RepositoryLocation, text: &str) -> Result<()> {
+        let (account, name) = location.account_and_name();
+        let call = self.client.set_repository_policy().registry_id(account).repository_name(name);
         let sent = call.policy_text(text).send().await;
         self.explained(sent, &format!("cannot set the repository policy of {name}")).await.map(drop)
     }

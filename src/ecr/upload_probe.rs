@@ -1,9 +1,9 @@
 //! Asks ECR's own API why the registry closed the connection without a response.
 
+use super::advice::RepositoryLocation;
 use super::api::{Ecr, is_denied};
 use super::repositories::RepositoryState;
 use crate::error::{Error, Result};
-use crate::oci::Repository;
 
 /// The likely reason for a connection that the registry closed instead of opening an upload.
 #[derive(Debug)]
@@ -21,8 +21,9 @@ impl Ecr {
     ///
     /// # Errors
     /// Fails if the API does not respond either, or rejects the call for another reason.
-    pub(crate) async fn probe_upload(&self, registry: &str, name: &Repository) -> Result<UploadProbe> {
-        let call = self.client.initiate_layer_upload().registry_id(registry).repository_name(name.as_str());
+    pub(crate) async fn probe_upload(&self, location: &RepositoryLocation) -> Result<UploadProbe> {
+        let (account, name) = location.account_and_name();
+        let call = self.client.initiate_layer_upload().registry_id(account).repository_name(name);
         let error = match call.send().await {
             Ok(opened) => return Ok(UploadProbe::Allowed(opened.upload_id.unwrap_or_default())),
             Err(error) => self.explain(error, &format!("cannot upload to the repository {name}")).await,
@@ -35,7 +36,7 @@ impl Ecr {
             return Err(error);
         }
         // Without the permission, ECR does not report that the repository is missing.
-        match self.find_repository(registry, name).await {
+        match self.find_repository(location).await {
             Ok(RepositoryState::Missing) => Ok(UploadProbe::RepositoryMissing),
             Ok(RepositoryState::Exists(_) | RepositoryState::AccessDenied) | Err(_) => Ok(UploadProbe::Denied(error)),
         }

@@ -5,6 +5,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use super::connect::REQUESTS_AT_ONCE;
 use super::plan::Blobs;
 use super::session::TargetSession;
+use crate::ecr::RepositoryLocation;
 use crate::error::Result;
 use crate::oci::Digest;
 use crate::registry::{Client, Presence};
@@ -13,7 +14,7 @@ use crate::registry::{Client, Presence};
 ///
 /// # Errors
 /// If the registry refuses, or does not answer.
-pub(super) async fn ask(session: &TargetSession<'_>, digests: &[Digest]) -> Result<Blobs> {
+pub(super) async fn ask(session: &TargetSession, digests: &[Digest]) -> Result<Blobs> {
     if digests.is_empty() {
         return Ok(Blobs::new());
     }
@@ -30,13 +31,10 @@ pub(super) async fn ask(session: &TargetSession<'_>, digests: &[Digest]) -> Resu
 ///
 /// # Errors
 /// If the registry refuses, or does not answer.
-pub(super) async fn available(
-    session: &TargetSession<'_>,
-    client: &Client,
-    digests: &[Digest],
-) -> Result<Option<Blobs>> {
+pub(super) async fn available(session: &TargetSession, client: &Client, digests: &[Digest]) -> Result<Option<Blobs>> {
     if let Some((ecr, place)) = &session.ecr {
-        return ecr.availability(&place.host.account, client.repository(), digests).await;
+        let place = RepositoryLocation { host: place.host.clone(), repository: client.repository().clone() };
+        return ecr.availability(&place, digests).await;
     }
     let asked = futures_util::stream::iter(digests.iter().copied())
         .map(|digest| async move { Ok((digest, client.presence(&digest).await?)) })

@@ -92,19 +92,8 @@ impl Logins {
             }
             (Err(NoCredentials::Missing(error)), Some(host)) => {
                 let stored = self.stored(host);
-                let login = stored.instead(error, None).await?;
-                let first = Arc::new(Mutex::new(Some(login)));
-                let source = move |refused| {
-                    let (stored, first) = (Arc::clone(&stored), lock(&first).take());
-                    Box::pin(async move {
-                        let login = match first {
-                            Some(login) => login,
-                            None => stored.login(refused).await?.unwrap_or(Login::Anonymous),
-                        };
-                        Ok(IssuedLogin { login, lifetime: None })
-                    }) as _
-                };
-                Ok((None, host.clone(), CredentialProvider::new(AuthMode::Preemptive, Arc::new(source))))
+                let first = IssuedLogin { login: stored.instead(error, None).await?, lifetime: None };
+                Ok((None, host.clone(), stored.provider(AuthMode::Preemptive, Some(first))))
             }
             (Err(why), _) => Err(why.into_error()),
         }
@@ -145,26 +134,19 @@ impl Logins {
                 self.tell(api.describe_origin().await);
                 self.report_caller_of(api.caller_arn()).await;
                 let public = api.clone();
-                let source = move |_| {
+                let issue = move |_| {
                     let public = public.clone();
-                    Box::pin(async move {
-                        let token = public.token().await?;
-                        debug!("{}", logged_in("ECR Public", &token));
-                        Ok(granted(token))
-                    }) as _
+                    async move { Ok(granted("ECR Public", public.token().await?)) }
                 };
-                Ok((Some(api), CredentialProvider::new(AuthMode::OnAmazonChallenge, Arc::new(source))))
+                Ok((Some(api), provider(AuthMode::OnAmazonChallenge, None, issue)))
             }
             Err(NoCredentials::Missing(error)) => {
                 let stored = self.stored(host);
-                let source = move |refused| {
+                let issue = move |refused| {
                     let (stored, error) = (Arc::clone(&stored), error.clone());
-                    Box::pin(async move {
-                        let login = stored.instead(error, refused).await?;
-                        Ok(IssuedLogin { login, lifetime: None })
-                    }) as _
+                    async move { Ok(IssuedLogin { login: stored.instead(error, refused).await?, lifetime: None }) }
                 };
-                Ok((None, CredentialProvider::new(AuthMode::OnAmazonChallenge, Arc::new(source))))
+                Ok((None, provider(AuthMode::OnAmazonChallenge, None, issue)))
             }
             Err(NoCredentials::Unusable(error)) => Err(error),
         }
@@ -176,24 +158,12 @@ impl Logins {
         let (token, ()) = tokio::join!(ecr.token(), self.report_caller_of(ecr.caller_arn()));
         let token = token.map_err(|error| NoCredentials::Unusable(ecr::advise(error, None)))?;
         let own = token.account.clone();
-        debug!("{}", logged_in("ECR", &token));
-        // The token that is there already, and after that a fresh one each time.
-        let (api, first) = (ecr.clone(), Arc::new(Mutex::new(Some(token))));
-        let source = move |_| {
-            let (api, first) = (api.clone(), lock(&first).take());
-            Box::pin(async move {
-                let token = match first {
-                    Some(token) => token,
-                    None => {
-                        let token = api.token().await.map_err(|error| ecr::advise(error, None))?;
-                        debug!("{}", logged_in("ECR", &token));
-                        token
-                    }
-                };
-                Ok(granted(token))
-            }) as _
+        let api = ecr.clone();
+        let issue = move |_| {
+            let api = api.clone();
+            async move { Ok(granted("ECR", api.token().await.map_err(|error| ecr::advise(error, None))?)) }
         };
-        Ok(Amazon { own, account: CredentialProvider::new(AuthMode::Preemptive, Arc::new(source)) })
+        Ok(Amazon { own, account: provider(AuthMode::Preemptive, Some(granted("ECR", token)), issue) })
     }
 
     /// Reports the caller, if the options ask for it.
@@ -207,25 +177,28 @@ impl Logins {
 
     /// Returns the login for a registry that is not Amazon's, which is used if the registry requires one.
     pub(super) fn others(&self, host: &Host) -> Arc<CredentialProvider> {
-        let stored = self.stored(host);
-        let source = move |refused| {
-            let stored = Arc::clone(&stored);
-            Box::pin(async move {
-                let login = stored.login(refused).await?.unwrap_or(Login::Anonymous);
-                Ok(IssuedLogin { login, lifetime: None })
-            }) as _
-        };
-        CredentialProvider::new(AuthMode::OnChallenge, Arc::new(source))
+        self.stored(host).provider(AuthMode::OnChallenge, None)
     }
 }
 
-/// Which login AWS gave.
-fn logged_in(whose: &str, token: &AuthorizationToken) -> String {
-    let account = if token.account.is_empty() { String::new() } else { format!(" as account {}", token.account) };
-    format!("logged in to {whose}{account} by GetAuthorizationToken{}", lifetime(token.lifetime))
+/// Returns a provider whose first login is there already, if there is one, and is issued each time after that.
+fn provider<F: Future<Output = Result<IssuedLogin>> + Send + 'static>(
+    mode: AuthMode,
+    first: Option<IssuedLogin>,
+    issue: impl Fn(Option<ServiceError>) -> F + Send + Sync + 'static,
+) -> Arc<CredentialProvider> {
+    let first = Mutex::new(first);
+    let source = move |refused| match lock(&first).take() {
+        Some(login) => Box::pin(std::future::ready(Ok(login))) as _,
+        None => Box::pin(issue(refused)) as _,
+    };
+    CredentialProvider::new(mode, Arc::new(source))
 }
 
-fn granted(token: AuthorizationToken) -> IssuedLogin {
+/// Returns the login that AWS gave, and logs which one it is.
+fn granted(whose: &str, token: AuthorizationToken) -> IssuedLogin {
+    let account = if token.account.is_empty() { String::new() } else { format!(" as account {}", token.account) };
+    debug!("logged in to {whose}{account} by GetAuthorizationToken{}", lifetime(token.lifetime));
     IssuedLogin { login: Login::Basic(token.basic), lifetime: token.lifetime }
 }
 
@@ -277,6 +250,17 @@ impl DockerConfigCredentials {
                 Ok(None)
             }
         }
+    }
+
+    /// Returns the provider of this login, or of none.
+    fn provider(self: Arc<Self>, mode: AuthMode, first: Option<IssuedLogin>) -> Arc<CredentialProvider> {
+        provider(mode, first, move |refused| {
+            let stored = Arc::clone(&self);
+            async move {
+                let login = stored.login(refused).await?.unwrap_or(Login::Anonymous);
+                Ok(IssuedLogin { login, lifetime: None })
+            }
+        })
     }
 
     /// Returns the login if AWS has none. Without a login the error of AWS is returned.

@@ -1,14 +1,13 @@
 //! What the tags of a target point at, and whether that may change.
 
 use super::options::Reuse;
-use super::outcome::TagOutcome;
 use super::session::TargetSession;
 use super::tags::{
-    ExistingTag, IfExists, ImageMatch, PlannedTag, TagConflict, TagPlan, TagRule, TagState, UnchangedTag, image_match,
+    ExistingTag, IfExists, ImageMatch, PlannedTag, TagConflict, TagOutcome, TagPlan, TagRule, TagState, image_match,
 };
 use super::time_limit::{described, in_time};
 use crate::archive::Image;
-use crate::ecr::{RepositoryLocation, RepositoryState};
+use crate::ecr::RepositoryState;
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::oci::{Digest, Tag};
 use crate::registry::{ManifestLookup, RemoteManifest};
@@ -38,7 +37,7 @@ impl TagLookup {
     pub(super) fn planned_tags(&self, tags: &[Tag], plan: &TagPlan, root: Option<Digest>) -> Vec<PlannedTag> {
         let planned = |tag: &Tag| {
             if let Some(unchanged) = plan.unchanged(tag) {
-                let (state, exists, digest) = (unchanged.state(), Some(true), Some(unchanged.digest));
+                let (state, exists, digest) = (unchanged.state, Some(true), Some(unchanged.digest));
                 return PlannedTag { tag: tag.clone(), state, exists, digest, moved_from: None };
             }
             let is_this = |there: &RemoteManifest| Some(there.digest) == root;
@@ -64,9 +63,7 @@ impl TagLookup {
     ) -> Vec<ExistingTag> {
         let of = |tag: &Tag, there: &RemoteManifest, is_archived, image| ExistingTag {
             tag: tag.clone(),
-            digest: there.digest,
-            media_type: there.media_type.clone(),
-            size: there.bytes.len() as u64,
+            there: there.clone(),
             is_archived,
             image,
         };
@@ -87,7 +84,7 @@ impl TagLookup {
 }
 
 /// Returns whether what the tags point at has to be known where nothing is reused from it.
-pub(super) fn is_needed(session: &TargetSession<'_>, rule: &TagRule) -> bool {
+pub(super) fn is_needed(session: &TargetSession, rule: &TagRule) -> bool {
     session.options().if_exists != IfExists::Overwrite || session.tags.iter().any(|tag| rule.is_immutable(tag))
 }
 
@@ -96,7 +93,7 @@ pub(super) fn is_needed(session: &TargetSession<'_>, rule: &TagRule) -> bool {
 /// # Errors
 /// If the registry cannot be spoken to at all, and that will not change: its certificate is not trusted, for one. If the
 /// tags have to be known, and are not.
-pub(super) async fn look_up_tags(session: &TargetSession<'_>, rule: TagRule) -> Result<TagLookup> {
+pub(super) async fn look_up_tags(session: &TargetSession, rule: TagRule) -> Result<TagLookup> {
     let options = session.options();
     let lookups = session.tags.iter().map(|tag| async {
         let lookup = session.client.lookup(tag.as_str());
@@ -164,9 +161,9 @@ fn would_fail(error: &Error) -> bool {
 }
 
 /// Returns the tags of these that lead to an archived image. A registry does not serve one, and says that there is no image.
-async fn archived(session: &TargetSession<'_>, absent: Vec<Tag>) -> Result<Vec<(Tag, RemoteManifest)>> {
-    let Some((ecr, RepositoryLocation { host, repository })) = &session.ecr else { return Ok(Vec::new()) };
-    let asked = absent.iter().map(|tag| ecr.archived(&host.account, repository, tag));
+async fn archived(session: &TargetSession, absent: Vec<Tag>) -> Result<Vec<(Tag, RemoteManifest)>> {
+    let Some((ecr, place)) = &session.ecr else { return Ok(Vec::new()) };
+    let asked = absent.iter().map(|tag| ecr.archived(place, tag));
     let answers = futures_util::future::try_join_all(asked).await?;
     let archived = absent.into_iter().zip(answers).filter_map(|(tag, answer)| {
         let (digest, media_type) = answer?;
@@ -182,9 +179,9 @@ async fn archived(session: &TargetSession<'_>, absent: Vec<Tag>) -> Result<Vec<(
 
 /// Returns whether tags may move, and asks for that if it is needed and not known. Where it cannot be learned the registry
 /// decides when a tag is put.
-pub(super) async fn look_up_rule(session: &TargetSession<'_>, rule: &TagRule, is_needed: bool) -> TagRule {
+pub(super) async fn look_up_rule(session: &TargetSession, rule: &TagRule, is_needed: bool) -> TagRule {
     let (Some((ecr, place)), TagRule::NotAsked, true) = (&session.ecr, rule, is_needed) else { return rule.clone() };
-    let why = match in_time(ecr.find_repository(&place.host.account, &place.repository)).await {
+    let why = match in_time(ecr.find_repository(place)).await {
         Ok(RepositoryState::Exists(mutability)) => return TagRule::Known(mutability),
         Ok(RepositoryState::AccessDenied) => "ecr:DescribeRepositories is not allowed".to_owned(),
         Ok(RepositoryState::Missing) => "the repository is gone".to_owned(),
@@ -195,19 +192,18 @@ pub(super) async fn look_up_rule(session: &TargetSession<'_>, rule: &TagRule, is
 }
 
 /// Reports tags that stay where they are, except those that were reported before.
-pub(super) fn report_unchanged(session: &TargetSession<'_>, unchanged: &[UnchangedTag], reported: &TagPlan) {
-    for UnchangedTag { tag, digest, is_same, .. } in unchanged.iter().filter(|it| reported.unchanged(&it.tag).is_none())
-    {
+pub(super) fn report_unchanged(session: &TargetSession, unchanged: &[TagOutcome], reported: &TagPlan) {
+    for TagOutcome { tag, digest, state, .. } in unchanged.iter().filter(|it| reported.unchanged(&it.tag).is_none()) {
         let (name, digest) = (session.name(), digest.short());
-        session.note(match is_same {
-            true => format!("{name}:{tag} already points at this image, as {digest}; unchanged"),
-            false => format!("{name}:{tag} exists as {digest}; unchanged"),
+        session.note(match state {
+            TagState::Same => format!("{name}:{tag} already points at this image, as {digest}; unchanged"),
+            _ => format!("{name}:{tag} exists as {digest}; unchanged"),
         });
     }
 }
 
 /// Returns why nothing is pushed.
-pub(super) fn conflict(session: &TargetSession<'_>, TagConflict(tags): &TagConflict) -> Error {
+pub(super) fn conflict(session: &TargetSession, TagConflict(tags): &TagConflict) -> Error {
     let name = session.name();
     let tags: Vec<String> = tags.iter().map(|(tag, digest)| format!("{name}:{tag} points at {digest}")).collect();
     let tags = tags.join(", ");
@@ -227,20 +223,6 @@ pub(super) fn conflict(session: &TargetSession<'_>, TagConflict(tags): &TagConfl
         ),
     };
     Error::new(Kind::Refused, format!("{tags}, {why}")).code(Code::TagImmutable).hint(hint)
-}
-
-impl TagOutcome {
-    /// Returns the outcome of a tag that stays where it is.
-    pub(super) fn of(unchanged: &UnchangedTag) -> Self {
-        let UnchangedTag { tag, digest, media_type, size, .. } = unchanged;
-        Self {
-            tag: tag.clone(),
-            digest: *digest,
-            media_type: media_type.clone(),
-            size: *size,
-            state: unchanged.state(),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -263,8 +245,8 @@ mod tests {
             unread: vec![unread],
             ..TagLookup::default()
         };
-        let unchanged =
-            UnchangedTag { tag: skipped, digest: before, media_type: String::new(), size: 0, is_same: false };
+        let (media_type, state) = (String::new(), TagState::Skipped);
+        let unchanged = TagOutcome { tag: skipped, digest: before, media_type, size: 0, state };
         let plan = TagPlan { unchanged: vec![unchanged], ..TagPlan::default() };
         let short = before.short();
         for (root, words) in [

@@ -62,10 +62,10 @@ pub use options::{
     RepositoryOptions, Reuse,
 };
 pub(crate) use outcome::round_seconds;
-pub use outcome::{ImageSummary, LayerCounts, LayerOutcome, Outcome, TagOutcome, TargetOutcome};
+pub use outcome::{ImageSummary, LayerCounts, LayerOutcome, Outcome, TargetOutcome};
 pub use plan::LayerAction;
 pub use pusher::{Pusher, PusherBuilder};
 #[cfg(feature = "sandbox")]
 pub(crate) use read_back::{ReadBack, read_back};
 pub use savings::Saved;
-pub use tags::{IfExists, PlannedTag, TagState};
+pub use tags::{IfExists, PlannedTag, TagOutcome, TagState};

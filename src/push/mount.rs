@@ -19,11 +19,7 @@ use crate::oci::MountSource;
 use crate::reuse::{self, RemoteImage};
 
 /// Finds, for layers that would be sent, other repositories of the registry to mount them from.
-pub(super) async fn find_mounts(
-    session: &TargetSession<'_>,
-    planned: &mut [(PlannedLayer, LayerAction)],
-    image: &Image,
-) {
+pub(super) async fn find_mounts(session: &TargetSession, planned: &mut [(PlannedLayer, LayerAction)], image: &Image) {
     let options = session.options();
     if options.layers.reuse == Reuse::Off {
         debug!("no mount at {}: layer reuse is off", session.host);
@@ -75,7 +71,7 @@ fn to_send(planned: &mut [(PlannedLayer, LayerAction)]) -> impl Iterator<Item = 
 /// Returns what another repository has of these layers: what the image under the tag is made of, or else what it says when it
 /// is asked.
 async fn look_up(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     source: &MountSource,
     image: &Image,
     missing: &[PlannedLayer],
@@ -99,6 +95,6 @@ async fn look_up(
 }
 
 /// Returns why layers of another repository are sent all the same, in a line.
-pub(super) fn not_mounted(session: &TargetSession<'_>, from: impl Display, why: &str) -> String {
+pub(super) fn not_mounted(session: &TargetSession, from: impl Display, why: &str) -> String {
     format!("layers of {}/{from} are not mounted: {why}", session.host)
 }

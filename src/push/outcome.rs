@@ -9,10 +9,10 @@ use serde::{Serialize, Serializer};
 
 use super::options::{Options, PushRequest};
 use super::plan::LayerAction;
-use super::tags::{PlannedTag, TagState};
+use super::tags::{PlannedTag, TagOutcome, TagState};
 use crate::archive::{Archive, Image, Layer};
 use crate::error::{Code, Error, Kind, Result};
-use crate::oci::{DiffId, Digest, OriginalManifest, Tag};
+use crate::oci::{DiffId, Digest, Tag};
 
 /// The outcome of a push, complete also after an error.
 ///
@@ -144,52 +144,6 @@ pub struct TargetOutcome {
     /// Why it failed, if it did.
     pub error: Option<Error>,
     pub(super) lanes: usize,
-}
-
-/// The outcome of one tag.
-///
-/// ```
-/// # use ecr_push::sandbox::{self, Sandbox};
-/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
-/// use ecr_push::TagState;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> ecr_push::Result<()> {
-/// # let create = vec!["team/app".parse()?];
-/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
-/// # let mut options = Options::default();
-/// # options.registries.access = sandbox.endpoint_override().into();
-/// # let pusher = Pusher::builder().options(options).start().await?;
-/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
-/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
-/// let outcome = pusher.push(request.clone(), CancellationToken::new()).await.into_result()?;
-/// assert_eq!(outcome.targets[0].placed[0].state, TagState::Pushed);
-/// let again = pusher.push(request, CancellationToken::new()).await.into_result()?;
-/// assert_eq!(again.targets[0].placed[0].state, TagState::There);
-/// assert_eq!(again.targets[0].placed[0].digest, outcome.targets[0].placed[0].digest);
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, Serialize)]
-pub struct TagOutcome {
-    /// The tag.
-    pub tag: Tag,
-    /// What it points at.
-    pub digest: Digest,
-    /// The media type of that.
-    pub media_type: String,
-    /// The bytes of that: of a manifest or an index.
-    pub size: u64,
-    /// How that came.
-    #[serde(rename = "outcome")]
-    pub state: TagState,
-}
-
-impl TagOutcome {
-    pub(super) fn new(tag: &Tag, root: &OriginalManifest, state: TagState) -> Self {
-        let (media_type, size) = (root.media_type.clone(), root.bytes.len() as u64);
-        Self { tag: tag.clone(), digest: root.digest, media_type, size, state }
-    }
 }
 
 /// How many layers there are, by what happened to them.

@@ -26,7 +26,7 @@ use crate::request_log::Subject;
 /// # Errors
 /// If a tag forbids the push, or if the registry does not answer.
 pub(super) async fn look_ahead(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     lookup: &mut TagLookup,
     repository: &TargetRepository,
 ) -> Result<Known> {
@@ -57,7 +57,7 @@ pub(super) async fn look_ahead(
 /// # Errors
 /// If the registry cannot store something, if a tag forbids the push, or if a layer is nowhere.
 pub(super) async fn plan_image(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     source: &SourceImage,
     lookup: &mut TagLookup,
     repository: &TargetRepository,
@@ -110,7 +110,7 @@ pub(super) async fn plan_image(
 
 /// Finds out what the repository has of these layers, and adds to each which blobs would do in its place.
 async fn learn(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     image: &Image,
     layers: Vec<PlannedLayer>,
     is_first: bool,
@@ -144,7 +144,7 @@ async fn learn(
 
 /// Decides on the tags that exist, now that the image is known, and its digest if that can be.
 async fn plan_tags(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     image: &Image,
     planned: &[(PlannedLayer, LayerAction)],
     lookup: &mut TagLookup,
@@ -174,7 +174,7 @@ async fn plan_tags(
 
 /// Notes what a push would do with the tags, for a dry run.
 pub(super) fn note_tags(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     image: &Image,
     lookup: &TagLookup,
     known: &Known,
@@ -189,7 +189,7 @@ pub(super) fn note_tags(
 }
 
 /// Returns whether a tag points at another image for sure, before anything is known but the archive.
-fn has_another(session: &TargetSession<'_>, lookup: &TagLookup, image: &Image) -> bool {
+fn has_another(session: &TargetSession, lookup: &TagLookup, image: &Image) -> bool {
     let options = session.options();
     let stated = stated_digest(image, options.layers.compression);
     // What an index becomes is only known when its manifests are.
@@ -214,7 +214,7 @@ pub(super) fn has_all_of<'a>(lookup: &TagLookup, image: &'a Image) -> Option<&'a
 /// # Errors
 /// If the registry does not answer.
 pub(super) async fn look_again(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     image: &Image,
     known: &mut Known,
     record: &mut Record,

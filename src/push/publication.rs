@@ -6,10 +6,9 @@
 use super::compose::{Composed, REPAIRED, changed, compose};
 use super::compression::CompressionPolicy;
 use super::lookup::TagLookup;
-use super::outcome::TagOutcome;
 use super::plan::Stored;
 use super::planning::has_all_of;
-use super::tags::{TagPlan, TagState};
+use super::tags::{TagOutcome, TagPlan, TagState};
 use crate::archive::{Content, Image, IndexOrigin, Referrer};
 use crate::error::{Code, Error, Kind, Result};
 use crate::oci::{Digest, LayerId, OriginalManifest, Tag};
@@ -98,7 +97,7 @@ fn put_tags(facts: &Facts<'_>, root: &OriginalManifest, steps: &mut Vec<Step>) -
     for tag in facts.tags {
         let before = facts.lookup.points_at(tag).map(|there| there.digest);
         steps.push(match (facts.plan.unchanged(tag), before) {
-            (Some(unchanged), _) => Step::Leave(TagOutcome::of(unchanged)),
+            (Some(unchanged), _) => Step::Leave(unchanged.clone()),
             (None, Some(before)) if before == root.digest => Step::Leave(TagOutcome::new(tag, root, TagState::There)),
             (None, before) => {
                 check_archived(facts, tag, root)?;

@@ -2,14 +2,13 @@
 
 use super::Event;
 use super::lookup::TagLookup;
-use super::outcome::TagOutcome;
 use super::planning::look_again;
 use super::publication::{Facts, Publication, Step, note_of_change, publication};
 use super::record::Record;
 use super::remote::Known;
 use super::session::TargetSession;
 use super::source::TargetSource;
-use super::tags::TagState;
+use super::tags::{TagOutcome, TagState};
 use super::upload::Uploader;
 use crate::archive::{Config, Image};
 use crate::error::{Advice, Code, Error, Kind, Result};
@@ -23,7 +22,7 @@ use crate::oci::{OriginalManifest, Tag};
 /// # Errors
 /// If the registry refuses, or does not answer.
 pub(super) async fn publish(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     source: &TargetSource,
     image: &Image,
     lookup: &TagLookup,
@@ -79,7 +78,7 @@ fn explain(error: Error, image: &Image) -> Error {
 
 /// Returns what is put, in its order, now that every layer is there.
 fn compose(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     image: &Image,
     lookup: &TagLookup,
     known: &Known,
@@ -102,7 +101,7 @@ fn compose(
 
 /// Puts everything in its order.
 async fn put_all(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     image: &Image,
     Publication { root, steps }: Publication,
     record: &mut Record,
@@ -133,7 +132,7 @@ async fn put_all(
 
 /// Puts a manifest under a digest or a tag.
 async fn put_manifest(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     reference: &str,
     manifest: &OriginalManifest,
     record: &mut Record,
@@ -154,12 +153,7 @@ async fn put_manifest(
 
 /// Puts a manifest under a tag. One that is immutable is refused even if it points here already, as after an answer that got
 /// lost (aws/containers-roadmap#2179).
-async fn put_tag(
-    session: &TargetSession<'_>,
-    tag: &Tag,
-    manifest: &OriginalManifest,
-    record: &mut Record,
-) -> Result<()> {
+async fn put_tag(session: &TargetSession, tag: &Tag, manifest: &OriginalManifest, record: &mut Record) -> Result<()> {
     let Err(error) = put_manifest(session, tag.as_str(), manifest, record).await else { return Ok(()) };
     let is_immutable = error.service_error().is_some_and(|answer| answer.code == "TAG_INVALID");
     let there = if is_immutable { session.client.manifest(tag.as_str()).await.ok().flatten() } else { None };

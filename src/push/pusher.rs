@@ -271,7 +271,7 @@ fn announce(context: &PushContext, opened: OpenedImage, summary: &mut Option<Ima
 
 /// A push to one target.
 struct TargetPush<'a> {
-    context: &'a PushContext,
+    context: &'a Arc<PushContext>,
     registries: &'a Registries,
     target: &'a Target,
 }
@@ -332,7 +332,7 @@ impl TargetPush<'_> {
             return Ok(());
         }
         let Some(layers) = layers else {
-            record.mark_up_to_date(&known.tags.unchanged);
+            record.mark_up_to_date(&known.tags);
             return Ok(());
         };
         record.decline_others(source, &image.layers);

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use tracing::debug;
 
-use super::outcome::{LayerOutcome, TagOutcome, TargetOutcome};
+use super::outcome::{LayerOutcome, TargetOutcome};
 use super::plan::{Blobs, LayerAction, PlannedLayer, Stored};
 use super::session::TargetSession;
 use super::source::TargetSource;
-use super::tags::{PlannedTag, UnchangedTag};
+use super::tags::{PlannedTag, TagOutcome, TagPlan, TagState};
 use super::{Event, explain};
 use crate::archive::Layer;
 use crate::compress::{CompressionSpec, Meter};
@@ -71,7 +71,7 @@ impl Record {
     /// Adds layers whose action is decided, and reports each.
     pub(super) fn plan(
         &mut self,
-        session: &TargetSession<'_>,
+        session: &TargetSession,
         planned: Vec<(PlannedLayer, LayerAction)>,
         available: &Blobs,
     ) -> Vec<LayerId> {
@@ -136,12 +136,11 @@ impl Record {
     }
 
     /// Notes that nothing was to be done, since all tags stay where they are.
-    pub(super) fn mark_up_to_date(&mut self, unchanged: &[UnchangedTag]) {
+    pub(super) fn mark_up_to_date(&mut self, plan: &TagPlan) {
         self.layers.clear();
-        let same = unchanged.iter().find(|tag| tag.is_same);
+        let same = plan.unchanged.iter().find(|tag| tag.state == TagState::Same);
         self.root = same.map(|tag| (tag.digest, tag.media_type.clone()));
-        let of = |tag: &Tag| unchanged.iter().find(|unchanged| unchanged.tag == *tag).map(TagOutcome::of);
-        self.placed = self.tags.iter().filter_map(of).collect();
+        self.placed = self.tags.iter().filter_map(|tag| plan.unchanged(tag).cloned()).collect();
     }
 
     /// Notes that a tag points at the image, or was left where it is.
@@ -176,7 +175,7 @@ impl LayerRecord {
     }
 
     /// Returns the event that the layer's action was decided.
-    pub(super) fn event(&self, session: &TargetSession<'_>) -> Event {
+    pub(super) fn event(&self, session: &TargetSession) -> Event {
         let Self { planned, action, meter, .. } = self;
         Event::LayerPlanned {
             target: session.target(),

@@ -21,7 +21,7 @@ const WORTH_A_NOTE: u64 = 32 << 20;
 /// Reads the images that may have layers of this one, as far as that is known yet. Of those that the tags point at one will
 /// do: the same image if it is among them, else the first.
 pub(super) async fn read_images(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     lookup: &TagLookup,
     image: Option<&Image>,
 ) -> Vec<RemoteImage> {
@@ -52,7 +52,7 @@ pub(super) async fn read_images(
 /// Finds out, while these layers are compressed and sent, whether reading the newest image would have saved that, and notes
 /// it. A failed lookup is not reported.
 pub(super) async fn suggest_reuse(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     lookup: &TagLookup,
     is_new_repository: bool,
     compressed: &[Layer],
@@ -84,10 +84,10 @@ pub(super) async fn suggest_reuse(
 }
 
 /// The image under a tag, or under the newest of those that match.
-async fn newest(session: &TargetSession<'_>, pattern: &TagPattern) -> Result<Option<(String, RemoteManifest)>> {
+async fn newest(session: &TargetSession, pattern: &TagPattern) -> Result<Option<(String, RemoteManifest)>> {
     let tag = match (pattern.tag(), &session.ecr) {
         (Some(tag), _) => Some(tag.to_owned()),
-        (None, Some((ecr, place))) => ecr.newest_tag(&place.host.account, session.client.repository(), pattern).await?,
+        (None, Some((ecr, place))) => ecr.newest_tag(place, pattern).await?,
         (None, None) => {
             let what = format!(
                 "{} does not report when a tag was pushed; use a tag instead of a pattern",
@@ -102,7 +102,7 @@ async fn newest(session: &TargetSession<'_>, pattern: &TagPattern) -> Result<Opt
 
 /// Reads what an image of the repository says about its layers.
 async fn read_image(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     tag: &str,
     root: RemoteManifest,
     image: Option<&Image>,
@@ -127,7 +127,7 @@ async fn read_image(
     }
 }
 
-fn note_no_reuse(session: &TargetSession<'_>, tag: &str, error: &Error) {
+fn note_no_reuse(session: &TargetSession, tag: &str, error: &Error) {
     session.note(format!(
         "{}:{tag} could not be read: {}; its layers are not reused",
         session.name(),
@@ -166,7 +166,7 @@ impl Known {
     ///
     /// # Errors
     /// If it does not.
-    pub(super) fn check_layer(&self, session: &TargetSession<'_>, layer: &PlannedLayer) -> Result<()> {
+    pub(super) fn check_layer(&self, session: &TargetSession, layer: &PlannedLayer) -> Result<()> {
         let Some(diff_id) = layer.layer.diff_id else { return Ok(()) };
         for (tag, digest) in &self.tags.must_match {
             let image = self.images.iter().find(|image| image.manifest.digest == *digest);

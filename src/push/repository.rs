@@ -25,7 +25,7 @@ pub(super) struct TargetRepository {
 ///
 /// # Errors
 /// If the repository is missing and is not created, or if the tags have to be known and are not.
-pub(super) async fn look_up(session: &TargetSession<'_>, record: &mut Record) -> Result<(TagLookup, TargetRepository)> {
+pub(super) async fn look_up(session: &TargetSession, record: &mut Record) -> Result<(TagLookup, TargetRepository)> {
     let explain = |error| session.explain(error);
     let options = session.options();
     // A plan has to find out whether the registry answers, as the push would.
@@ -44,7 +44,7 @@ pub(super) async fn look_up(session: &TargetSession<'_>, record: &mut Record) ->
 }
 
 /// Makes sure that the repository exists, which the lookup of the tags may have shown.
-async fn ensure(session: &TargetSession<'_>, exists: Option<bool>, record: &mut Record) -> Result<TargetRepository> {
+async fn ensure(session: &TargetSession, exists: Option<bool>, record: &mut Record) -> Result<TargetRepository> {
     let (options, policies) = (session.options(), &session.context.run.policies);
     let has_settings = options.repositories.settings != NewRepository::default() || !policies.is_empty();
     let explain = |error| session.explain(error);
@@ -70,7 +70,7 @@ async fn ensure(session: &TargetSession<'_>, exists: Option<bool>, record: &mut 
 
 /// Makes sure that a private repository is there, and returns whether it was created by a call.
 async fn ensure_private(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     ecr: &Ecr,
     place: &RepositoryLocation,
     exists: Option<bool>,
@@ -78,10 +78,10 @@ async fn ensure_private(
     state: &mut TargetRepository,
     record: &mut Record,
 ) -> Result<bool> {
-    let (options, account, name) = (session.options(), &place.host.account, &place.repository);
+    let (options, name) = (session.options(), &place.repository);
     let exists = match exists {
         Some(exists) => Some(exists),
-        None => match ecr.find_repository(account, name).await? {
+        None => match ecr.find_repository(place).await? {
             RepositoryState::Exists(mutability) => {
                 state.rule = TagRule::Known(mutability);
                 Some(true)
@@ -107,7 +107,7 @@ async fn ensure_private(
         }
         // Where we may not look we try, and that it is there already is as good.
         looked @ (Some(false) | None) if options.repositories.create && !options.dry_run => {
-            match ecr.create_repository(account, name, &options.repositories.settings).await {
+            match ecr.create_repository(place, &options.repositories.settings).await {
                 Ok(true) => {
                     was_created(session, record, "created the repository");
                     return Ok(true);
@@ -132,7 +132,7 @@ async fn ensure_private(
                     .code(Code::RepositoryNotFound)
                     .hint(creation_advice(command.clone()))
             };
-            let template = in_time(ecr.template(account, name)).await.map_err(|error| described(&error));
+            let template = in_time(ecr.template(place)).await.map_err(|error| described(&error));
             *state = create_by_template(session, template, &absent, record).await?;
         }
         None => session.note(format!(
@@ -146,7 +146,7 @@ async fn ensure_private(
 ///
 /// One request does it before all others: what happens to several at once is not documented.
 async fn create_by_template(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     template: Result<Template, String>,
     absent: &(dyn Fn() -> Error + Sync),
     record: &mut Record,
@@ -182,7 +182,7 @@ async fn create_by_template(
 /// Makes sure that a repository of ECR Public is there, by its own API. What it has is asked only where it is to create one:
 /// it sees the caller's own registry alone.
 async fn ensure_public(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     public: &EcrPublic,
     exists: Option<bool>,
     record: &mut Record,
@@ -230,7 +230,7 @@ async fn ensure_public(
 /// Makes sure that a repository behind a docker login is there. A login has no API: nothing can be created by that, but a
 /// template may do it.
 async fn ensure_by_login(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     exists: Option<bool>,
     record: &mut Record,
 ) -> Result<TargetRepository> {
@@ -260,29 +260,28 @@ async fn ensure_by_login(
     }
 }
 
-fn was_created(session: &TargetSession<'_>, record: &mut Record, what: &str) {
+fn was_created(session: &TargetSession, record: &mut Record, what: &str) {
     session.note(format!("{what} {}", session.name()));
     (record.created_repository, record.is_changed) = (true, true);
 }
 
 /// Gives the repository that was just created its policies.
 async fn put_policies(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     ecr: &Ecr,
     place: &RepositoryLocation,
     policies: &Policies,
 ) -> Result<()> {
-    let (account, name) = (&place.host.account, &place.repository);
     let mut failed: Option<(&str, Error)> = None;
     let mut commands = Vec::new();
     if let Some(policy @ Policy { text, .. }) = &policies.lifecycle
-        && let Err(error) = ecr.put_lifecycle_policy(account, name, text).await
+        && let Err(error) = ecr.put_lifecycle_policy(place, text).await
     {
         failed.get_or_insert(("lifecycle policy", error));
         commands.push(command(ecr, place, policy, "put-lifecycle-policy", "--lifecycle-policy-text"));
     }
     if let Some(policy @ Policy { text, .. }) = &policies.repository
-        && let Err(error) = ecr.set_repository_policy(account, name, text).await
+        && let Err(error) = ecr.set_repository_policy(place, text).await
     {
         failed.get_or_insert(("repository policy", error));
         commands.push(command(ecr, place, policy, "set-repository-policy", "--policy-text"));

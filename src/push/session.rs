@@ -1,6 +1,6 @@
 //! One target whose registry answered, and the words for what goes wrong there.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -22,8 +22,8 @@ use crate::reuse::RemoteImage;
 const CLOSING: Duration = Duration::from_millis(800);
 
 /// One target whose registry answered.
-pub(super) struct TargetSession<'a> {
-    pub(super) context: &'a PushContext,
+pub(super) struct TargetSession {
+    pub(super) context: Arc<PushContext>,
     id: TargetId,
     pub(super) client: Client,
     pub(super) host: Host,
@@ -43,10 +43,10 @@ pub(super) struct TargetSession<'a> {
     hung_up: OnceCell<Option<Error>>,
 }
 
-impl<'a> TargetSession<'a> {
+impl TargetSession {
     /// Returns the session of a target that is connected to.
     pub(super) fn new(
-        context: &'a PushContext,
+        context: &Arc<PushContext>,
         id: TargetId,
         target: &Target,
         connection: Connection,
@@ -54,7 +54,7 @@ impl<'a> TargetSession<'a> {
     ) -> Self {
         let Connection { client, host, ecr, place, public } = connection;
         Self {
-            context,
+            context: Arc::clone(context),
             id,
             client,
             host,
@@ -70,7 +70,7 @@ impl<'a> TargetSession<'a> {
     }
 
     /// Returns the options of the run.
-    pub(super) fn options(&self) -> &'a Options {
+    pub(super) fn options(&self) -> &Options {
         self.context.options()
     }
 
@@ -159,13 +159,10 @@ impl<'a> TargetSession<'a> {
     }
 
     /// Asks the API why the registry hung up, if it says anything.
-    async fn ask_why_hung_up(
-        &self,
-        ecr: &Ecr,
-        RepositoryLocation { host, repository }: &RepositoryLocation,
-    ) -> Option<Error> {
-        let hung_up = format!("cannot upload to {repository}: {} closed the connection without an answer", self.host);
-        match ecr.probe_upload(&host.account, repository).await.ok()? {
+    async fn ask_why_hung_up(&self, ecr: &Ecr, place: &RepositoryLocation) -> Option<Error> {
+        let hung_up =
+            format!("cannot upload to {}: {} closed the connection without an answer", place.repository, self.host);
+        match ecr.probe_upload(place).await.ok()? {
             UploadProbe::RepositoryMissing if self.creation_denied.get().is_some() => {
                 self.creation_denied.get().cloned().map(|denied| ecr::advise(denied, self.place.as_ref()))
             }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::archive::{Content, Image};
 use crate::ecr::Mutability;
-use crate::oci::{Digest, Tag};
+use crate::oci::{Digest, OriginalManifest, Tag};
 use crate::registry::RemoteManifest;
 use crate::reuse;
 
@@ -82,6 +82,52 @@ impl TagState {
     }
 }
 
+/// The outcome of one tag.
+///
+/// ```
+/// # use ecr_push::sandbox::{self, Sandbox};
+/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
+/// use ecr_push::TagState;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> ecr_push::Result<()> {
+/// # let create = vec!["team/app".parse()?];
+/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
+/// # let mut options = Options::default();
+/// # options.registries.access = sandbox.endpoint_override().into();
+/// # let pusher = Pusher::builder().options(options).start().await?;
+/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
+/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
+/// let outcome = pusher.push(request.clone(), CancellationToken::new()).await.into_result()?;
+/// assert_eq!(outcome.targets[0].placed[0].state, TagState::Pushed);
+/// let again = pusher.push(request, CancellationToken::new()).await.into_result()?;
+/// assert_eq!(again.targets[0].placed[0].state, TagState::There);
+/// assert_eq!(again.targets[0].placed[0].digest, outcome.targets[0].placed[0].digest);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct TagOutcome {
+    /// The tag.
+    pub tag: Tag,
+    /// What it points at.
+    pub digest: Digest,
+    /// The media type of that.
+    pub media_type: String,
+    /// The bytes of that: of a manifest or an index.
+    pub size: u64,
+    /// How that came.
+    #[serde(rename = "outcome")]
+    pub state: TagState,
+}
+
+impl TagOutcome {
+    pub(super) fn new(tag: &Tag, root: &OriginalManifest, state: TagState) -> Self {
+        let (media_type, size) = (root.media_type.clone(), root.bytes.len() as u64);
+        Self { tag: tag.clone(), digest: root.digest, media_type, size, state }
+    }
+}
+
 /// What a push would do with a tag, as a dry run decides it.
 ///
 /// ```
@@ -149,24 +195,10 @@ pub(super) enum ImageMatch {
 #[derive(Clone, Debug)]
 pub(super) struct ExistingTag {
     pub(super) tag: Tag,
-    pub(super) digest: Digest,
-    pub(super) media_type: String,
-    /// The bytes of the manifest or index that it points at.
-    pub(super) size: u64,
+    pub(super) there: RemoteManifest,
     /// It points at an image in ECR's archive storage class, which cannot be read.
     pub(super) is_archived: bool,
     pub(super) image: ImageMatch,
-}
-
-/// A tag that stays where it is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct UnchangedTag {
-    pub(super) tag: Tag,
-    pub(super) digest: Digest,
-    pub(super) media_type: String,
-    pub(super) size: u64,
-    /// It points at the same image, under another digest.
-    pub(super) is_same: bool,
 }
 
 /// What was learned about whether tags may move.
@@ -185,7 +217,7 @@ pub(super) enum TagRule {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct TagPlan {
     /// They stay where they are.
-    pub(super) unchanged: Vec<UnchangedTag>,
+    pub(super) unchanged: Vec<TagOutcome>,
     /// They may only be there if they turn out to point at this image.
     pub(super) must_match: Vec<(Tag, Digest)>,
 }
@@ -202,21 +234,14 @@ impl TagRule {
 }
 
 impl TagPlan {
-    /// Returns how a tag stays where it is, if it does.
-    pub(super) fn unchanged(&self, tag: &Tag) -> Option<&UnchangedTag> {
+    /// Returns the outcome of a tag that stays where it is, if it does.
+    pub(super) fn unchanged(&self, tag: &Tag) -> Option<&TagOutcome> {
         self.unchanged.iter().find(|unchanged| unchanged.tag == *tag)
     }
 
     /// Returns whether every one of these tags stays where it is.
     pub(super) fn leaves_all(&self, tags: &[Tag]) -> bool {
         tags.iter().all(|tag| self.unchanged(tag).is_some())
-    }
-}
-
-impl UnchangedTag {
-    /// Returns how the tag is reported.
-    pub(super) fn state(&self) -> TagState {
-        if self.is_same { TagState::Same } else { TagState::Skipped }
     }
 }
 
@@ -227,25 +252,26 @@ impl UnchangedTag {
 pub(super) fn decide_tags(existing: &[ExistingTag], policy: IfExists, rule: &TagRule) -> Result<TagPlan, TagConflict> {
     let (mut plan, mut conflicts) = (TagPlan::default(), Vec::new());
     for it in existing {
-        let tag = || (it.tag.clone(), it.digest);
-        let unchanged = |is_same| UnchangedTag {
-            tag: it.tag.clone(),
-            digest: it.digest,
-            media_type: it.media_type.clone(),
-            size: it.size,
-            is_same,
+        let ExistingTag { tag, there: RemoteManifest { bytes, digest, media_type }, .. } = it;
+        let named = || (tag.clone(), *digest);
+        let unchanged = |state| {
+            let (tag, media_type) = (tag.clone(), media_type.clone());
+            TagOutcome { tag, digest: *digest, media_type, size: bytes.len() as u64, state }
         };
         let may_move = policy == IfExists::Overwrite && !rule.is_immutable(&it.tag);
         match (policy, it.image) {
-            (IfExists::Fail, _) => conflicts.push(tag()),
+            (IfExists::Fail, _) => conflicts.push(named()),
             // An archived image is not restored then, whichever it is.
-            (IfExists::Skip, ImageMatch::Identical) if it.is_archived => plan.unchanged.push(unchanged(false)),
+            (IfExists::Skip, ImageMatch::Identical) if it.is_archived => {
+                plan.unchanged.push(unchanged(TagState::Skipped));
+            }
             (_, ImageMatch::Identical) => {}
-            (IfExists::Skip, image) => plan.unchanged.push(unchanged(image == ImageMatch::Same)),
+            (IfExists::Skip, ImageMatch::Same) => plan.unchanged.push(unchanged(TagState::Same)),
+            (IfExists::Skip, _) => plan.unchanged.push(unchanged(TagState::Skipped)),
             (_, _) if may_move => {}
-            (_, ImageMatch::Unknown) => plan.must_match.push(tag()),
-            (_, ImageMatch::Same) => plan.unchanged.push(unchanged(true)),
-            (_, ImageMatch::Other) => conflicts.push(tag()),
+            (_, ImageMatch::Unknown) => plan.must_match.push(named()),
+            (_, ImageMatch::Same) => plan.unchanged.push(unchanged(TagState::Same)),
+            (_, ImageMatch::Other) => conflicts.push(named()),
         }
     }
     if conflicts.is_empty() { Ok(plan) } else { Err(TagConflict(conflicts)) }
@@ -282,16 +308,20 @@ pub(super) fn is_same(there: &RemoteManifest, image: &Image) -> bool {
 mod tests {
     use super::*;
 
+    fn there(text: &str) -> RemoteManifest {
+        let digest = Digest::of(text.as_bytes());
+        RemoteManifest { bytes: Vec::new().into(), digest, media_type: String::new() }
+    }
+
     /// Names what happens to one tag.
     fn decided(policy: IfExists, immutable: bool, image: ImageMatch, is_archived: bool) -> &'static str {
         let tag: Tag = "1".parse().unwrap();
-        let digest = Digest::of(b"old");
-        let existing = ExistingTag { tag, digest, media_type: String::new(), size: 0, is_archived, image };
+        let existing = ExistingTag { tag, there: there("old"), is_archived, image };
         let rule = if immutable { TagRule::Known(Mutability::Immutable) } else { TagRule::Unknown };
         match decide_tags(&[existing], policy, &rule) {
             Err(_) => "conflict",
             Ok(plan) => match (plan.unchanged.first(), plan.must_match.len()) {
-                (Some(tag), 0) if tag.is_same => "same",
+                (Some(tag), 0) if tag.state == TagState::Same => "same",
                 (Some(_), 0) => "stays",
                 (None, 1) => "must match",
                 (None, 0) => "put",
@@ -323,9 +353,7 @@ mod tests {
     fn all_conflicts_are_named() {
         let existing = |tag: &str| ExistingTag {
             tag: tag.parse().unwrap(),
-            digest: Digest::of(tag.as_bytes()),
-            media_type: String::new(),
-            size: 0,
+            there: there(tag),
             is_archived: false,
             image: ImageMatch::Other,
         };

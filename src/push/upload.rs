@@ -34,7 +34,7 @@ const CLOSING: Duration = Duration::from_secs(3);
 
 /// Uploads what one target needs. It never waits for another target.
 pub(super) struct Uploader<'a> {
-    session: &'a TargetSession<'a>,
+    session: &'a TargetSession,
     source: Arc<LayerSource>,
     record: &'a mut Record,
     known: &'a mut Known,
@@ -77,7 +77,7 @@ impl LayerSource {
 
 impl<'a> Uploader<'a> {
     pub(super) fn new(
-        session: &'a TargetSession<'a>,
+        session: &'a TargetSession,
         source: &TargetSource,
         record: &'a mut Record,
         known: &'a mut Known,
@@ -368,7 +368,7 @@ impl<'a> Uploader<'a> {
 ///
 /// # Errors
 /// If it does not.
-pub(super) fn check_size(session: &TargetSession<'_>, planned: &PlannedLayer) -> Result<()> {
+pub(super) fn check_size(session: &TargetSession, planned: &PlannedLayer) -> Result<()> {
     if !matches!(planned.spec, CompressionSpec::Keep { .. }) {
         return Ok(());
     }
@@ -382,7 +382,7 @@ pub(super) fn check_size(session: &TargetSession<'_>, planned: &PlannedLayer) ->
 
 /// Sends a layer of a pipe: as it comes, or from a file where the registry may ask for it again.
 async fn send_streamed(
-    session: &TargetSession<'_>,
+    session: &TargetSession,
     layer: &LayerRecord,
     streamed: &OfferedLayer,
     opened: Option<OpenedUpload>,
@@ -411,7 +411,7 @@ async fn send_streamed(
 ///
 /// # Errors
 /// If the registry refuses it, or does not answer.
-async fn send_config(session: &TargetSession<'_>, config: &Config) -> Result<()> {
+async fn send_config(session: &TargetSession, config: &Config) -> Result<()> {
     let size = config.bytes.len() as u64;
     let stream = || {
         let (sender, receiver) = mpsc::channel(2);
@@ -429,13 +429,13 @@ async fn send_config(session: &TargetSession<'_>, config: &Config) -> Result<()>
     }
 }
 
-fn blob(session: &TargetSession<'_>, layer: &LayerRecord) -> Blob {
+fn blob(session: &TargetSession, layer: &LayerRecord) -> Blob {
     let subject = session.subject(&layer.planned);
     Blob { subject, identity: layer.planned.identity(), is_repeatable: true, meter: Arc::clone(&layer.meter) }
 }
 
 /// Notes in the layer cache what a layer has become.
-fn remember(session: &TargetSession<'_>, planned: &PlannedLayer, sent: &LayerSummary, took: Option<Duration>) {
+fn remember(session: &TargetSession, planned: &PlannedLayer, sent: &LayerSummary, took: Option<Duration>) {
     let Some(diff_id) = sent.diff_id else { return };
     let known = CachedLayer::new(diff_id, sent.digest, sent.size, planned.spec);
     let known = match took {

@@ -14,6 +14,11 @@ pub(crate) struct RepositoryLocation {
 }
 
 impl RepositoryLocation {
+    /// Returns the account of the registry and the name of the repository, as the API takes them.
+    pub(in crate::ecr) fn account_and_name(&self) -> (&str, &str) {
+        (&self.host.account, self.repository.as_str())
+    }
+
     /// Returns the command of the AWS CLI on this repository; `arguments` follow its name and its region.
     pub(super) fn command(&self, operation: &str, name_option: &str, arguments: &str) -> String {
         let Self { host, repository } = self;

@@ -1,7 +1,6 @@
 use super::super::fixtures::{
     digest, layer, layout_image, manifest, original, remote_image, saved_image, stated_layer, stored,
 };
-use super::super::tags::UnchangedTag;
 use super::*;
 use crate::archive::{Child, Index, IndexOrigin, Provenance, Role};
 use crate::registry::RemoteManifest;
@@ -118,12 +117,12 @@ fn a_tag_that_points_at_the_image_stays_and_one_that_points_elsewhere_moves() {
 #[test]
 fn a_tag_that_was_decided_to_stay_stays() {
     let mut case = Case::of(saved_image(vec![layer(1)]), &["1", "2"]).found("1", digest(9));
-    let unchanged = UnchangedTag {
+    let unchanged = TagOutcome {
         tag: "1".parse().unwrap(),
         digest: digest(9),
         media_type: String::new(),
         size: 0,
-        is_same: true,
+        state: TagState::Same,
     };
     case.plan.unchanged.push(unchanged);
     assert_eq!(case.words(), ["leave 1 Same", "tag 2"]);
