@@ -202,14 +202,15 @@ struct Progress {
     all_sent: bool,
     /// Whether nothing is sent because the archive delivers nothing.
     is_starved: bool,
-    /// Whether that was so since it was asked last.
-    was_starved: bool,
+    /// Since when that is so, and for how long it was before, since it was asked last.
+    starved_since: Option<Instant>,
+    starved: Duration,
 }
 
 impl Progress {
     fn new() -> Self {
         let now = Instant::now();
-        Self { first: now, last: now, all_sent: false, is_starved: false, was_starved: false }
+        Self { first: now, last: now, all_sent: false, is_starved: false, starved_since: None, starved: Duration::ZERO }
     }
 }
 
@@ -229,14 +230,22 @@ impl StallDetector {
         let mut progress = self.progress();
         progress.last = Instant::now();
         progress.is_starved = is_starved;
-        progress.was_starved |= is_starved;
+        match (is_starved, progress.starved_since) {
+            (true, None) => progress.starved_since = Some(Instant::now()),
+            (false, Some(since)) => {
+                progress.starved += since.elapsed();
+                progress.starved_since = None;
+            }
+            _ => {}
+        }
     }
 
-    /// Returns whether the connection had to wait for the archive since this was asked last.
-    pub(super) fn take_starved(&self) -> bool {
+    /// Returns for how long the connection waited for the archive since this was asked last.
+    pub(super) fn take_starved(&self) -> Duration {
         let mut progress = self.progress();
-        let is_starved = progress.is_starved;
-        std::mem::replace(&mut progress.was_starved, is_starved)
+        let current = progress.starved_since.map(|since| since.elapsed()).unwrap_or_default();
+        progress.starved_since = progress.starved_since.map(|_| Instant::now());
+        std::mem::take(&mut progress.starved) + current
     }
 
     /// Returns whether everything was handed out.

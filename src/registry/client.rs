@@ -350,7 +350,9 @@ impl Client {
         let limits = Limits { bytes: request.limit, time: self.retry_config().request_timeout };
         let started = Instant::now();
         let sent = reply::send(builder.body((request.payload)()), self.timer(request), limits).await;
-        if sent.is_ok() && request.has_no_body() {
+        // Storages that blobs are read from are elsewhere.
+        let is_own = request.url.origin() == self.registry.config.endpoint.origin();
+        if sent.is_ok() && is_own && request.has_no_body() {
             self.strategy.line().note_latency(started.elapsed());
         }
         let rejection = |error| Rejection { error, challenges: Vec::new() };

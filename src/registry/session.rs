@@ -105,6 +105,9 @@ impl<'a> Session<'a> {
     ) -> Result<LayerSummary, UploadError> {
         let client = self.client;
         loop {
+            if self.is_surely_large() && self.should_stream(window.start(), budget) {
+                self.stream(window, budget, entry).await?;
+            }
             client.or_cancelled(window.fill()).await?.map_err(RequestError::from)?;
             let (chunk, end) = window.chunk();
             let sent = match end {
@@ -117,7 +120,7 @@ impl<'a> Session<'a> {
                 }
                 Some(_) => self.patch(&chunk).await.map(|()| SessionState::At(chunk.end())),
                 None => {
-                    if self.should_stream(&chunk, budget) {
+                    if self.should_stream(chunk.start, budget) {
                         self.stream(window, budget, entry).await?;
                         continue;
                     }

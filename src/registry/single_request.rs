@@ -21,13 +21,16 @@ use super::resume::UploadStatus;
 use super::resume_store::{MIN_RESUMABLE_SIZE, ResumeEntry};
 use super::session::{Session, chunk_size};
 use super::upload_job::{Blob, RetryBudget, UploadError};
-use super::window::{Chunk, Window};
+use super::window::Window;
 use crate::compress::size;
 
 /// When a stream begins to be observed, plus some times the latency: the buffers on the way are full by then, and TCP has
 /// opened its window.
 const OBSERVED_FROM: Duration = Duration::from_secs(2);
 const LATENCIES: u32 = 8;
+
+/// By which factor layers are compressed at best, but for rare ones.
+const BEST_COMPRESSION: u64 = 6;
 
 /// When it is not observed any more: ending it would lose too much.
 const OBSERVED_UNTIL: Duration = Duration::from_secs(10);
@@ -46,9 +49,16 @@ struct Rest {
 }
 
 impl<'a> Session<'a> {
+    /// Returns whether the blob will be larger than a chunk, even if it is compressed very well: then a stream need not wait
+    /// for a whole chunk.
+    pub(super) fn is_surely_large(&self) -> bool {
+        let total = self.blob.meter.total();
+        total / BEST_COMPRESSION > self.client.strategy().chunk(total)
+    }
+
     /// Returns whether to stream the blob although the registry accepts chunks.
-    pub(super) fn should_stream(&self, chunk: &Chunk, budget: &RetryBudget<'_>) -> bool {
-        if !budget.may_stream || chunk.start > 0 || self.is_broken || self.is_resumed {
+    pub(super) fn should_stream(&self, start: u64, budget: &RetryBudget<'_>) -> bool {
+        if !budget.may_stream || start > 0 || self.is_broken || self.is_resumed {
             return false;
         }
         let strategy = self.client.strategy();
@@ -169,7 +179,7 @@ impl<'a> Session<'a> {
                 break;
             }
             // A stream that waits for the archive says nothing about the line.
-            if !stall.take_starved() {
+            if stall.take_starved() < OBSERVATION / 4 {
                 line.observe(line.sent().load(Ordering::Relaxed) - before, since.elapsed());
             }
             let (total, position) = (meter.total() as f64, meter.position().max(1) as f64);

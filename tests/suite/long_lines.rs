@@ -84,6 +84,23 @@ fn a_large_layer_is_one_request_and_it_is_said_why() {
 }
 
 #[test]
+fn a_storage_close_by_does_not_make_the_line_to_the_registry_short() {
+    let registry = ecr(Rules::default());
+    let archives = [900, 16 << 20].map(|len| {
+        let archive = registry.env.scratch(&len.to_string());
+        let layer = archive_builder::tar_of("noise", &archive_builder::noise(1, len));
+        archive_builder::docker_save(&archive, &[layer]);
+        archive
+    });
+    registry.run(&[&archives[0], "team/app:0"]).succeeds();
+    // The config of the image that is there is read from the bucket.
+    let run = registry.run(&[&archives[1], "team/app:1", "--reuse-from", "0", "-v"]).succeeds();
+    run.stderr_has(&["streamed: replies take 1"]);
+    assert!(registry.count("s3:GetObject") > 0, "{}", registry.story());
+    assert_eq!(patches(&registry).1.len(), 1, "{}", registry.story());
+}
+
+#[test]
 fn a_stream_that_is_cut_goes_on_in_chunks() {
     let cut = |rules: Rules| ecr(Rules { faults: vec![Fault::once(PART, Trouble::CutAfter(8 * MIB))], ..rules });
     // ECR may keep the session or not, and does not say what it has: another one is opened.
