@@ -340,6 +340,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn it_is_known_for_how_long_the_archive_was_waited_for() {
+        let (stall, second) = (StallDetector::new(), Duration::from_secs(1));
+        stall.set_starved(true);
+        tokio::time::sleep(3 * second).await;
+        stall.set_starved(true);
+        tokio::time::sleep(second).await;
+        stall.set_starved(false);
+        tokio::time::sleep(5 * second).await;
+        assert_eq!([stall.take_starved(), stall.take_starved()], [4 * second, Duration::ZERO]);
+        stall.set_starved(true);
+        tokio::time::sleep(2 * second).await;
+        assert_eq!(stall.take_starved(), 2 * second);
+        tokio::time::sleep(second).await;
+        assert_eq!(stall.take_starved(), second);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_stream_body_is_the_rest_and_waiting_for_the_archive_is_no_stall() {
         let (sender, receiver) = mpsc::channel(1);
         let piece = |bytes: &'static [u8], position| DataBlock { bytes: Bytes::from_static(bytes), position };
