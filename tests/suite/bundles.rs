@@ -10,6 +10,7 @@ use super::archive_contents::sha256;
 use super::ecr::Ecr;
 use super::harness::{Run, TestEnv, testdata};
 use super::layout_builder::{Layout, annotated, digest};
+use super::schema;
 
 /// Writes a docker save of images with these names. They share a base layer, and each has a layer of its own.
 fn save(env: &TestEnv, images: &[&[&str]]) -> String {
@@ -34,6 +35,7 @@ fn save(env: &TestEnv, images: &[&[&str]]) -> String {
 
 /// Returns the objects that a run printed, of the images by their names and the last one of all.
 fn lines(run: &Run) -> (Vec<Value>, Value) {
+    schema::check_lines(&run.stdout);
     let mut lines: Vec<Value> = run.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let summary = lines.pop().unwrap();
     assert_eq!(summary["kind"], "summary");

@@ -7,11 +7,43 @@ use serde_json::Value;
 
 static REPORT: LazyLock<Validator> =
     LazyLock::new(|| validator(include_str!("../../src/output/report/report.schema.json")));
+/// A line of several images.
+static IMAGE_LINE: LazyLock<Validator> = LazyLock::new(|| definition("image_line"));
+/// The line of all images.
+static SUMMARY_LINE: LazyLock<Validator> = LazyLock::new(|| definition("summary_line"));
 static INSPECTION: LazyLock<Validator> =
     LazyLock::new(|| validator(include_str!("../../src/output/report/inspect.schema.json")));
 
 fn validator(schema: &str) -> Validator {
     jsonschema::draft202012::new(&serde_json::from_str(schema).unwrap()).unwrap()
+}
+
+/// Returns the validator of a definition in the schema of reports.
+fn definition(name: &str) -> Validator {
+    let mut schema: Value = serde_json::from_str(include_str!("../../src/output/report/report.schema.json")).unwrap();
+    let own = schema["$defs"][name].clone();
+    let fields = schema["properties"].take();
+    // References lead to the fields of a report, which are moved away from the top.
+    schema["$defs"]["report"] = serde_json::json!({"properties": fields});
+    let text = schema.to_string().replace("#/properties/", "#/$defs/report/properties/");
+    let mut schema: Value = serde_json::from_str(&text).unwrap();
+    schema["required"] = own["required"].clone();
+    schema["properties"] =
+        serde_json::from_str(&own["properties"].to_string().replace("#/properties/", "#/$defs/report/properties/"))
+            .unwrap();
+    validator(&schema.to_string())
+}
+
+/// Holds each line of several images against its schema.
+#[track_caller]
+pub(crate) fn check_lines(lines: &str) {
+    for line in lines.lines() {
+        let json: Value = serde_json::from_str(line).unwrap();
+        let schema = if json["kind"] == "summary" { &SUMMARY_LINE } else { &IMAGE_LINE };
+        let faults: Vec<String> =
+            schema.iter_errors(&json).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
+        assert!(faults.is_empty(), "{}\n{line}", faults.join("\n"));
+    }
 }
 
 /// Holds a text against the schema of what it is, if it is the program's.

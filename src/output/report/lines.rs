@@ -1,5 +1,5 @@
 //! The outcomes of several images as JSON lines: an object for each image as its push ends, and one for all of them.
-//! `lines.schema.json` describes them, and the tests validate every line.
+//! `report.schema.json` defines them as `image_line` and `summary_line`.
 
 use std::time::{Duration, SystemTime};
 
