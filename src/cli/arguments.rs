@@ -29,7 +29,7 @@ pub(super) struct PushArgs {
 }
 
 /// The options.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct OptionArgs {
     /// Select an image of the archive by name [default tag: latest]
     #[arg(long, value_name = "NAME[:TAG]", conflicts_with = "image_id", help_heading = "Source")]
@@ -169,6 +169,16 @@ pub(super) struct OptionArgs {
     /// Use plain HTTP for registries that are not ECR
     #[arg(long, conflicts_with = "ca_file", help_heading = "Trial")]
     pub(super) insecure: bool,
+}
+
+impl OptionArgs {
+    /// Returns whether to push into a sandbox, and the folder of its images.
+    pub(super) fn sandbox(&self) -> Option<Option<PathBuf>> {
+        #[cfg(feature = "sandbox")]
+        return self.sandbox.as_ref().map(|dir| (!dir.is_empty()).then(|| PathBuf::from(dir)));
+        #[cfg(not(feature = "sandbox"))]
+        None
+    }
 }
 
 /// Where to find layers to reuse.

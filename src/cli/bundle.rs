@@ -8,7 +8,7 @@ use clap::ArgGroup;
 pub(super) const SEVERAL: &str = "several";
 
 /// The arguments.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(group = ArgGroup::new(SEVERAL).conflicts_with_all(ONE_IMAGE))]
 pub(super) struct BundleArgs {
     /// Push every image of the archive; the target is a prefix for their repositories: HOST/mirror/
@@ -24,7 +24,7 @@ pub(super) struct BundleArgs {
     #[arg(long, requires = SEVERAL, help_heading = "Several images")]
     keep_registry: bool,
     /// Start no more pushes after a failure
-    #[arg(long, requires = SEVERAL, help_heading = "Several images")]
+    #[arg(long, help_heading = "Several images")]
     fail_fast: bool,
 }
 
@@ -50,6 +50,21 @@ pub(super) struct Bundle {
 }
 
 impl BundleArgs {
+    /// Returns whether several images of an archive are pushed.
+    pub(super) fn is_used(&self) -> bool {
+        self.all_images || self.image_list.is_some()
+    }
+
+    /// Returns whether no push starts after a failure.
+    pub(super) fn is_fail_fast(&self) -> bool {
+        self.fail_fast
+    }
+
+    /// Returns whether no push starts after a failure, and resets it.
+    pub(super) fn take_fail_fast(&mut self) -> bool {
+        std::mem::take(&mut self.fail_fast)
+    }
+
     /// Reads the options. `None` if one image is pushed.
     pub(super) fn read(self, docker_naming: bool) -> Option<Bundle> {
         let Self { all_images, image_list: list, exclude, keep_registry, fail_fast } = self;

@@ -17,7 +17,7 @@ use crate::output::report::ci::CiSystem;
 use crate::push::CaBundle;
 
 /// The options for credentials.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "AWS credentials")]
 pub(super) struct CredentialArgs {
     /// Profile of the AWS configuration files
@@ -86,6 +86,11 @@ pub(super) const ENDPOINTS: [&str; 6] = [
 const SESSION_SECONDS: std::ops::RangeInclusive<u64> = 900..=43200;
 
 impl CredentialArgs {
+    /// Replaces the roles to assume.
+    pub(super) fn set_roles(&mut self, arns: Vec<String>) {
+        self.role_arn = arns;
+    }
+
     /// Decides where credentials come from, without requesting any.
     pub(super) fn sources(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<CredentialSources> {
         let ci = Environment(environment);

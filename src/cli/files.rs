@@ -8,7 +8,7 @@ use crate::archive::Source;
 use crate::error::{Code, Error, Result};
 
 /// The arguments.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct FileArgs {
     /// Result on stdout
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = PushOutput::Text, help_heading = "Output")]

@@ -9,6 +9,7 @@
 //! `error_sinks` decides where errors of the command line are reported.
 
 mod arguments;
+mod batch;
 mod bundle;
 mod clap_errors;
 mod credentials;

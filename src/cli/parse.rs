@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::FromArgMatches as _;
 
 use super::arguments::PushArgs;
+use super::batch::BatchArgs;
 use super::clap_errors::usage;
 use super::credentials::{self, CredentialArgs};
 use super::environment::{with_environment, with_origin};
@@ -31,6 +32,8 @@ pub(super) enum Command {
     Push(Box<Push>),
     /// Show what an archive contains.
     Inspect(Inspect),
+    /// Push the images of a batch.
+    Batch(Box<BatchArgs>),
     /// Print the IAM policy of a push.
     Policy(PolicyText),
     /// Run a sandbox until it is stopped.
@@ -83,6 +86,7 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
         Some(CliCommand::Inspect(args)) => args.read(environment).map(Command::Inspect),
         Some(CliCommand::Completions(args)) => generated_docs::completions(&args, command()).map(Command::Print),
         Some(CliCommand::Man(args)) => generated_docs::manual(&args, command()).map(Command::Print),
+        Some(CliCommand::Batch(args)) => Ok(Command::Batch(args)),
         Some(CliCommand::Policy(args)) => policy_of(*args, environment).map(Command::Policy),
         #[cfg(feature = "sandbox")]
         Some(CliCommand::Sandbox(args)) => {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
 use super::arguments::PushArgs;
+use super::batch::BatchArgs;
 use super::generated_docs::{CompletionArgs, ManArgs};
 use super::inspect::InspectArgs;
 use super::policy::PolicyArgs;
@@ -70,6 +71,8 @@ pub(super) struct Cli {
 pub(super) enum CliCommand {
     /// Show what an archive contains (works offline)
     Inspect(InspectArgs),
+    /// Push many images: a file has the arguments of one push on each line
+    Batch(Box<BatchArgs>),
     /// Print the smallest IAM policy that allows a push to these targets (works offline)
     ///
     /// Takes all options of a push, since they decide which permissions it needs.

@@ -12,7 +12,7 @@ use crate::output::report::ci::{
 pub(super) const DISPLAY_NAME: &str = "Push Image";
 
 /// The arguments.
-#[derive(Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct PipelineArgs {
     /// CI variable to set to the first reference; also sets NAME_DIGEST, NAME_REF (by digest), NAME_ALL and NAME_REFS
     #[arg(long, value_name = "NAME", help_heading = "Output")]

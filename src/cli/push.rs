@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::arguments::{PushArgs, ReuseArg};
+use super::arguments::{OptionArgs, PushArgs, ReuseArg};
 use super::bundle::Bundle;
 use super::files::Files;
 use super::output::{ProgressArg, PushOutput};
@@ -62,30 +62,35 @@ pub(super) const PUSHES: usize = 4;
 
 /// Reads the options of a push and the environment.
 pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Push> {
-    let PushArgs { archive: path, target, options: args } = args;
-    let platforms = match args.platform {
+    let PushArgs { archive: path, target, options: mut args } = args;
+    let platforms = match args.platform.take() {
         Some(platform) => Platforms::One(platform.parse()?),
         None if args.present_platforms => Platforms::Present,
         None => Platforms::All,
     };
     let attestations = if args.no_attestations { Attestations::Dropped } else { Attestations::Kept };
-    #[cfg(feature = "sandbox")]
-    let sandbox = args.sandbox.map(|dir| (!dir.is_empty()).then(|| PathBuf::from(dir)));
-    #[cfg(not(feature = "sandbox"))]
-    let sandbox: Option<Option<PathBuf>> = None;
+    let sandbox = args.sandbox();
     // A sandbox does not use the user's cache.
-    let cache = args.cache.or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
+    let cache = args.cache.take().or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
     let (archive, named_image) = transports::source(path.unwrap_or_default())?;
-    let selector = image_selector(args.image, args.image_id, args.index, named_image.clone())?;
-    let join = joined(args.join, &selector, named_image.is_some())?;
+    let selector = image_selector(args.image.take(), args.image_id.take(), args.index, named_image.clone())?;
+    let join = joined(std::mem::take(&mut args.join), &selector, named_image.is_some())?;
     let archives: Vec<&Source> = std::iter::once(&archive).chain(join.iter().map(|(source, _)| source)).collect();
     if archives.iter().filter(|archive| ***archive == Source::StandardInput).count() > 1 {
         return Err(Error::usage("two archives are on standard input")
             .code(Code::OptionConflict)
             .hint("Write all but one of them to files."));
     }
+    let ci = args.pipeline.system(environment)?.map(|system| system.name);
+    let (output, mut reporting) = reporting(&mut args, &archives, environment)?;
+    let is_fail_fast = args.bundle.is_fail_fast();
     let bundle = args.bundle.read(args.repository.docker_naming);
-    let (is_for, instead) = match (args.files.output, &bundle) {
+    if bundle.is_none() && is_fail_fast {
+        return Err(Error::usage("--fail-fast is for several images")
+            .code(Code::OptionConflict)
+            .hint("Leave it out: the targets of one image are independent."));
+    }
+    let (is_for, instead) = match (output, &bundle) {
         (PushOutput::Jsonl, None) => ("--output jsonl is for several images", "json"),
         (PushOutput::Json, Some(_)) => ("--output json is for one image", "jsonl"),
         _ => ("", ""),
@@ -116,14 +121,10 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             .code(Code::OptionConflict)
             .hint("Use only one of the two options."));
     }
-    let (output, files) = args.files.read(&archives, args.pipeline.output_file.as_deref())?;
     let username = logins::username(args.username, &targets, &archives)?;
-    let details = if sandbox.is_some() { Vec::new() } else { env_checks::proxies(environment) };
+    reporting.details = if sandbox.is_some() { Vec::new() } else { env_checks::proxies(environment) };
     let replaced = env_checks::endpoints(environment).filter(|_| needs_aws);
-    let notes = notes.into_iter().chain(replaced).collect();
-    let ci = args.pipeline.system(environment)?.map(|system| system.name);
-    let pipeline = args.pipeline.read(environment)?;
-    files::check_stdout(output, &pipeline)?;
+    reporting.notes = notes.into_iter().chain(replaced).collect();
     let request = PushRequest {
         source: archive,
         join,
@@ -178,6 +179,19 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
         deadline: args.deadline,
         dry_run: args.dry_run,
     };
+    Ok(Push { request, options, username, output, reporting, bundle, sandbox })
+}
+
+/// Reads what is reported, without notes. The files and the pipeline are taken out of the options.
+pub(super) fn reporting(
+    args: &mut OptionArgs,
+    archives: &[&Source],
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<(PushOutput, Reporting)> {
+    let (files, pipeline) = (std::mem::take(&mut args.files), std::mem::take(&mut args.pipeline));
+    let (output, files) = files.read(archives, pipeline.output_file.as_deref())?;
+    let pipeline = pipeline.read(environment)?;
+    files::check_stdout(output, &pipeline)?;
     let progress = if args.quiet { ProgressArg::None } else { args.progress };
     let verbosity = match args.verbose {
         0 => Verbosity::Normal,
@@ -185,8 +199,8 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
         _ => Verbosity::Requests,
     };
     let log_format = args.log_format.into();
-    let reporting = Reporting { notes, details, files, pipeline, progress, verbosity, log_format };
-    Ok(Push { request, options, username, output, reporting, bundle, sandbox })
+    let (notes, details) = (Vec::new(), Vec::new());
+    Ok((output, Reporting { notes, details, files, pipeline, progress, verbosity, log_format }))
 }
 
 /// Parses the archives to join, each with the image that its transport names, or else that the options select.

@@ -16,7 +16,7 @@ const MAX_TAGS: usize = 50;
 const MAX_FILTERS: usize = 5;
 
 /// The options.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(super) struct RepositoryArgs {
     /// Policy for tags that already exist, checked before anything is uploaded
     #[arg(long, value_enum, default_value_t = IfExistsArg::Overwrite, value_name = "POLICY", help_heading = "Target")]

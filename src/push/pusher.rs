@@ -219,6 +219,11 @@ impl Pusher {
         outcome
     }
 
+    /// Returns the options.
+    pub fn options(&self) -> &Options {
+        &self.run.options
+    }
+
     /// Opens an archive, for pushes of several of its images. What cannot be read in place is decompressed once.
     ///
     /// # Errors

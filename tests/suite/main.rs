@@ -52,6 +52,7 @@ mod archived_images;
 mod archives;
 mod aws_errors;
 mod aws_logins;
+mod batches;
 mod bundles;
 mod chunks;
 mod ci_sessions;

@@ -20,7 +20,7 @@ use crate::output::log::{Mode, log_explanations};
 use crate::output::progress::Progress;
 use crate::output::report::ReportCollector;
 use crate::output::writer::{Log, Writer};
-use crate::push::{Event, Events, Options, PushRequest};
+use crate::push::{Event, Events, Options};
 
 /// Variables that name files of credentials.
 const FILES_OF_AWS: [&str; 4] = [
@@ -44,21 +44,26 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    /// Starts it, and reports the notes about the arguments.
+    /// Starts it for pushes from these sources to so many targets at a time, and reports the notes about the arguments.
     ///
     /// # Errors
     /// If a file cannot be written, or is one that is read.
-    pub(super) fn start(request: &PushRequest, options: &Options, reporting: Reporting) -> Result<Self> {
+    pub(super) fn start<'a>(
+        sources: impl Iterator<Item = &'a Source>,
+        targets: usize,
+        options: &Options,
+        reporting: Reporting,
+    ) -> Result<Self> {
         survive_file_size_limit();
         let Reporting { notes, details, files, pipeline, progress, verbosity, log_format } = reporting;
         let writer = Writer::start(style(progress, verbosity, log_format));
         let log = writer.log();
         log_explanations(log);
         let display_name = pipeline.display_name.clone();
-        claim(request, options, &pipeline, &files)?;
+        claim(sources, options, &pipeline, &files)?;
         let ci = CiOutput::start(pipeline, log)?;
         let files = Files::open(files)?;
-        let progress = Progress::start(log, request.targets.len());
+        let progress = Progress::start(log, targets);
         let cancel = cancelled_by_ctrl_c(log, &progress);
         let collector = Arc::new(ReportCollector::default());
         let events = collector.observe(ci.events(progress.events()));
@@ -87,9 +92,14 @@ impl Frame {
 }
 
 /// Checks every file that a push writes against all that it reads and all else that it writes.
-fn claim(request: &PushRequest, options: &Options, pipeline: &Pipeline, files: &files::Files) -> Result<()> {
+fn claim<'a>(
+    sources: impl Iterator<Item = &'a Source>,
+    options: &Options,
+    pipeline: &Pipeline,
+    files: &files::Files,
+) -> Result<()> {
     let mut claims = Claims::default();
-    for (source, _) in request.sources() {
+    for source in sources {
         match source {
             Source::Path(path) => claims.read("the archive", path),
             Source::StandardInput => claims.read_standard_input(),

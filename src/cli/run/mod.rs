@@ -1,10 +1,12 @@
 //! Runs a command: the only files that read the process's arguments and environment, listen for signals, print, and end the
 //! process.
 
+mod batch;
 mod bundle;
 mod files;
 mod frame;
 mod inspect;
+mod many;
 mod password;
 mod pipeline;
 mod program;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use super::password::password_of;
 use super::stderr::{print, style, text_writer};
-use super::{bundle, inspect, push, rejected, threads};
+use super::{batch, bundle, inspect, push, rejected, threads};
 use crate::cli::error_sinks::error_sinks;
 use crate::cli::output::ProgressArg;
 use crate::cli::parse::{Command, parse};
@@ -50,6 +50,7 @@ fn run(command: Command) -> Result<ExitCode> {
             runtime.shutdown_background();
             done
         }
+        Command::Batch(args) => batch::run(*args),
         Command::Policy(policy) => {
             let writer = text_writer();
             policy.notes.iter().for_each(|note| writer.log().write_raw(sanitize(&format!("{note}\n"))));

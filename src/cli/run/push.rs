@@ -17,7 +17,7 @@ use crate::push::{Event, Events, Options, Outcome, PushRequest, Pusher};
 
 pub(super) async fn run(command: Push) -> Result<ExitCode> {
     let Push { request, mut options, reporting, output, sandbox, .. } = command;
-    let frame = Frame::start(&request, &options, reporting)?;
+    let frame = Frame::start(request.sources().map(|(source, _)| source), request.targets.len(), &options, reporting)?;
     let (log, ci, files) = (frame.log(), &frame.ci, &frame.files);
     let timeline = files.has_timeline().then(Timeline::start);
     let events = Arc::clone(&frame.events);

@@ -1,0 +1,206 @@
+//! A batch: pushes from a file, a line each.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::arguments::{OptionArgs, PushArgs};
+use super::clap_errors::usage;
+use super::output::PushOutput;
+use super::push::{PUSHES, Push, Reporting, push, reporting};
+use crate::archive::Source;
+use crate::error::{Advice, Code, Error, Kind, Result};
+use crate::oci::{Host, Repository, Tag};
+use crate::push::{Options, PushRequest};
+
+/// The most problems in an error.
+const MAX_LISTED: usize = 20;
+
+/// The arguments.
+#[derive(Debug, clap::Args)]
+pub(super) struct BatchArgs {
+    /// File with a push on each line: ARCHIVE TARGET [TARGET...]; - reads standard input
+    ///
+    /// A line may have --image, --image-id, --platform, --tag, --join, --expect-digest and --role-arn. Words are quoted as in a
+    /// shell, variables are not expanded, and # starts a comment. All other options are for the whole run.
+    #[arg(required = true, value_name = "FILE")]
+    pub(super) file: PathBuf,
+    #[command(flatten)]
+    pub(super) options: OptionArgs,
+}
+
+/// A line.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct LineArgs {
+    #[arg(required = true)]
+    archive: Option<PathBuf>,
+    #[arg(required = true)]
+    target: Vec<String>,
+    #[arg(long, conflicts_with = "image_id")]
+    image: Option<String>,
+    #[arg(long)]
+    image_id: Option<String>,
+    #[arg(long)]
+    platform: Option<String>,
+    #[arg(short, long)]
+    tag: Vec<String>,
+    #[arg(long)]
+    join: Vec<PathBuf>,
+    #[arg(long)]
+    expect_digest: Option<String>,
+    #[arg(long)]
+    role_arn: Vec<String>,
+}
+
+/// The pushes of a batch.
+pub(super) struct Batch {
+    /// The pushes, in the order of their lines.
+    pub lines: Vec<Line>,
+    /// The options, by the roles of a line.
+    pub options: HashMap<Vec<String>, Options>,
+    /// The format of stdout.
+    pub output: PushOutput,
+    /// What is reported besides.
+    pub reporting: Reporting,
+    /// Whether to push into a sandbox, and the folder of its images.
+    pub sandbox: Option<Option<PathBuf>>,
+    /// Whether no push starts after a failure.
+    pub fail_fast: bool,
+}
+
+/// One push of a batch.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// The number, from 1.
+    pub number: usize,
+    /// The push.
+    pub request: PushRequest,
+    /// The roles that the line names, each assumed with the one before.
+    pub roles: Vec<String>,
+}
+
+/// Reads the lines and judges all of them: no push starts if one of them cannot succeed.
+///
+/// # Errors
+/// If a line cannot be parsed, if an archive does not exist, or if two lines push the same tag.
+pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Batch> {
+    let name = args.file.display().to_string();
+    refuse_line_options(&args.options)?;
+    let sandbox = args.options.sandbox();
+    let fail_fast = args.options.bundle.take_fail_fast();
+    let (output, reporting) = reporting(&mut args.options, &[], environment)?;
+    if output == PushOutput::Json {
+        return Err(Error::usage("--output json is for one image")
+            .code(Code::OptionConflict)
+            .hint(Advice::new("Use the other format").setting_with("output", "jsonl")));
+    }
+    let (mut lines, mut all_options, mut problems) = (Vec::new(), HashMap::new(), Vec::new());
+    let mut owners: HashMap<(Option<Host>, Option<String>, Repository, Tag), usize> = HashMap::new();
+    for (at, text) in text.lines().enumerate() {
+        let number = at + 1;
+        match line(text, &args.options, environment) {
+            Ok(None) => {}
+            Ok(Some((Push { request, options, .. }, roles))) => {
+                for target in &request.targets {
+                    let latest = Tag::latest();
+                    let own = target.tags.iter().chain(&request.tags);
+                    for tag in own.chain(Some(&latest).filter(|_| target.tags.is_empty() && request.tags.is_empty())) {
+                        let key = (target.host.clone(), target.region.clone(), target.repository.clone(), tag.clone());
+                        if let Some(other) = owners.insert(key, number) {
+                            let repeated = format!("pushes {}:{tag}, as line {other} does", target.repository);
+                            problems.push((number, Error::usage(repeated).code(Code::OptionConflict)));
+                        }
+                    }
+                }
+                all_options.entry(roles.clone()).or_insert(options);
+                lines.push(Line { number, request, roles });
+            }
+            Err(error) => problems.push((number, error)),
+        }
+    }
+    if let Some((number, first)) = problems.first() {
+        let error = Error::new(first.kind(), format!("line {number} of {name}: {first}")).code(first.stable_code());
+        let others = problems[1..].iter().take(MAX_LISTED).map(|(number, error)| format!("line {number}: {error}"));
+        let others: Vec<String> = first.causes().into_iter().chain(others).collect();
+        let error = if others.is_empty() { error } else { error.because(others.join("; ")) };
+        return Err(match first.advice() {
+            Some(advice) => error.hint(advice.clone()),
+            None => error.hint("Nothing was pushed."),
+        });
+    }
+    if lines.is_empty() {
+        return Err(Error::usage(format!("the batch {name} has no push"))
+            .code(Code::ValueInvalid)
+            .hint("Write a push on each line: ARCHIVE TARGET."));
+    }
+    all_options.values_mut().for_each(|options| options.layers.pushes = PUSHES);
+    Ok(Batch { lines, options: all_options, output, reporting, sandbox, fail_fast })
+}
+
+/// Parses a line, and returns its push and the roles that it names. `None` for a line without words.
+fn line(
+    text: &str,
+    options: &OptionArgs,
+    environment: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Option<(Push, Vec<String>)>> {
+    let words = shlex::split(text).ok_or_else(|| {
+        Error::usage("a quote is not closed").code(Code::ValueInvalid).hint("Quote words as a shell does.")
+    })?;
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let line = LineArgs::try_parse_from(words).map_err(|error| {
+        let error = usage(&error);
+        let advice = Advice::new(
+            "A line has ARCHIVE TARGET [TARGET...], --image, --image-id, --platform, --tag, --join, --expect-digest and \
+             --role-arn. Other options belong on the command line.",
+        );
+        Error::usage(error.to_string()).code(error.stable_code()).hint(advice)
+    })?;
+    let mut options = options.clone();
+    (options.image, options.image_id, options.expect_digest) = (line.image, line.image_id, line.expect_digest);
+    options.platform = line.platform.or(options.platform);
+    options.tag.extend(line.tag);
+    options.join = line.join;
+    if !line.role_arn.is_empty() {
+        options.credentials.set_roles(line.role_arn.clone());
+    }
+    let push = push(PushArgs { archive: line.archive, target: line.target, options }, environment)?;
+    for (source, _) in push.request.sources() {
+        match source {
+            Source::Path(path) if !path.exists() => {
+                return Err(Error::new(Kind::Input, format!("cannot find the file {}", path.display()))
+                    .code(Code::ArchiveUnreadable)
+                    .hint("Paths are relative to the current folder. Nothing was pushed."));
+            }
+            Source::StandardInput => {
+                return Err(Error::usage("an archive of a batch cannot be standard input")
+                    .code(Code::OptionConflict)
+                    .hint("Write it to a file."));
+            }
+            Source::Path(_) | Source::Opened(_) => {}
+        }
+    }
+    Ok(Some((push, line.role_arn)))
+}
+
+/// Rejects options of the run that belong to a line.
+fn refuse_line_options(options: &OptionArgs) -> Result<()> {
+    let of_line = [
+        ("--image", options.image.is_some()),
+        ("--image-id", options.image_id.is_some()),
+        ("--join", !options.join.is_empty()),
+        ("--expect-digest", options.expect_digest.is_some()),
+        ("--all-images", options.bundle.is_used()),
+        ("--username", options.username.is_some()),
+    ];
+    match of_line.iter().find(|(_, is_used)| *is_used) {
+        Some((option, _)) => Err(Error::usage(format!("{option} is not for a whole batch"))
+            .code(Code::OptionConflict)
+            .hint("Write it into the lines that need it, or use a command of its own.")),
+        None => Ok(()),
+    }
+}

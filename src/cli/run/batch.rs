@@ -1,0 +1,134 @@
+//! Runs a batch. An archive of several lines is opened once.
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Mutex;
+
+use super::frame::Frame;
+use super::many::{Pushes, events_of_many, read_list};
+#[cfg(feature = "sandbox")]
+use super::sandbox;
+use super::threads;
+use crate::archive::Source;
+use crate::cli::batch::{Batch, BatchArgs, Line, batch};
+use crate::error::Result;
+use crate::push::{Outcome, PushRequest, Pusher};
+
+pub(super) fn run(args: BatchArgs) -> Result<ExitCode> {
+    let name = args.file.display().to_string();
+    let text = read_list("batch", &args.file)?;
+    let mut batch = batch(&text, args, &|name| std::env::var_os(name))?;
+    drop(text);
+    let largest = batch.lines.iter().max_by_key(|line| line.request.targets.len());
+    let Some(Line { request, roles, .. }) = largest else { return Ok(ExitCode::SUCCESS) };
+    let (request, roles) = (request.clone(), roles.clone());
+    let Some(options) = batch.options.get_mut(&roles) else { return Ok(ExitCode::SUCCESS) };
+    let runtime = threads::for_push(&request, &mut options.layers)?;
+    let (concurrency, large, threads) =
+        (options.layers.concurrency, options.layers.large_concurrency, options.layers.threads);
+    for options in batch.options.values_mut() {
+        (options.layers.concurrency, options.layers.large_concurrency) = (concurrency, large);
+        options.layers.threads = threads;
+    }
+    let done = runtime.block_on(push_all(batch, name));
+    // As after one push, the process does not wait for a thread that hangs.
+    runtime.shutdown_background();
+    done
+}
+
+async fn push_all(batch: Batch, name: String) -> Result<ExitCode> {
+    let Batch { lines, mut options, output, reporting, sandbox, fail_fast } = batch;
+    let verbosity = reporting.verbosity;
+    let all_targets = || lines.iter().flat_map(|line| line.request.targets.iter().cloned());
+    let Some(first) = options.values().next().cloned() else { return Ok(ExitCode::SUCCESS) };
+    let dry_run = first.dry_run;
+    let sources = lines.iter().flat_map(|line| line.request.sources()).map(|(source, _)| source);
+    let frame = Frame::start(sources, 1, &first, reporting)?;
+    #[cfg(feature = "sandbox")]
+    let _sandboxes = {
+        let everything = PushRequest::new(Source::StandardInput, all_targets());
+        let mut shared = first;
+        let sandboxes = sandbox::endpoint_override(sandbox, &everything, &mut shared, frame.log()).await?;
+        if sandboxes.is_some() {
+            options.values_mut().for_each(|options| options.registries.access = shared.registries.access.clone());
+        }
+        sandboxes
+    };
+    #[cfg(not(feature = "sandbox"))]
+    let _ = (sandbox, all_targets, first, &mut options);
+    let mut pushers = HashMap::new();
+    for (roles, options) in options {
+        let events = events_of_many(&frame.events, verbosity);
+        let pusher = Pusher::builder().options(options).on_event(move |event| events(event)).start().await?;
+        pushers.insert(roles, pusher);
+    }
+    let pushes = Pushes::new(&frame, output, name, lines.len()).with(fail_fast, dry_run);
+    let archives = Archives::of(&lines);
+    let push = |Line { number, mut request, roles }: Line| {
+        let (pushers, archives, frame) = (&pushers, &archives, &frame);
+        async move {
+            let name = request.targets.first().map(ToString::to_string).unwrap_or_default();
+            let name = format!("line {number}: {name}");
+            // The roles of each line have a pusher.
+            let pusher = &pushers[&roles];
+            let source = request.source.clone();
+            let outcome = match archives.open(pusher, &source, frame).await {
+                Ok(opened) => {
+                    request.source = opened;
+                    pusher.push(request, frame.cancel.clone()).await
+                }
+                Err(error) => Outcome::failed(&request, pusher.options(), error),
+            };
+            archives.release(&source).await;
+            (name, outcome)
+        }
+    };
+    pushes.run(lines.into_iter().map(push)).await
+}
+
+/// The archives of several lines. Each is open from the first of its pushes to the last.
+struct Archives(HashMap<String, Shared>);
+
+struct Shared {
+    /// The lines that still need it.
+    lines: AtomicUsize,
+    opened: Mutex<Option<Source>>,
+}
+
+impl Archives {
+    /// Counts the lines of each archive. One of a single line is opened by its push.
+    fn of(lines: &[Line]) -> Self {
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for line in lines {
+            *counts.entry(line.request.source.to_string()).or_default() += 1;
+        }
+        counts.retain(|_, lines| *lines > 1);
+        let shared = |(source, lines)| (source, Shared { lines: AtomicUsize::new(lines), opened: Mutex::default() });
+        Self(counts.into_iter().map(shared).collect())
+    }
+
+    /// Returns the archive of a line, open if other lines need it as well. They wait for the first that opens it.
+    async fn open(&self, pusher: &Pusher, source: &Source, frame: &Frame) -> Result<Source> {
+        let Some(shared) = self.0.get(&source.to_string()) else { return Ok(source.clone()) };
+        let mut opened = shared.opened.lock().await;
+        match &*opened {
+            Some(opened) => Ok(opened.clone()),
+            None => {
+                let archive = Source::Opened(pusher.open(source, &frame.cancel).await?);
+                *opened = Some(archive.clone());
+                Ok(archive)
+            }
+        }
+    }
+
+    /// Notes that a line is done.
+    async fn release(&self, source: &Source) {
+        if let Some(shared) = self.0.get(&source.to_string())
+            && shared.lines.fetch_sub(1, Ordering::Relaxed) == 1
+        {
+            *shared.opened.lock().await = None;
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Runs many pushes, some at a time, and reports each as it ends. Nothing is kept of an image but its counts.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
+use super::frame::Frame;
+use super::stderr::{print_result, print_summary};
+use crate::archive::shown;
+use crate::cli::output::PushOutput;
+use crate::cli::push::PUSHES;
+use crate::compress::size;
+use crate::error::{Code, Error, Kind, Result};
+use crate::file;
+use crate::output::log::{Entry, Verbosity};
+use crate::output::report::{self, ImageCounts, RunInfo, Totals};
+use crate::push::{Event, Events, Outcome};
+
+/// The largest list or batch, in bytes.
+const MAX_LIST: u64 = 64 << 20;
+
+/// The most failures that are listed at the end.
+const MAX_FAILURES: usize = 100;
+
+/// The pushes of a run so far.
+pub(super) struct Pushes<'a> {
+    frame: &'a Frame,
+    output: PushOutput,
+    /// The archive, or the list of pushes, as it was named.
+    source: String,
+    fail_fast: bool,
+    dry_run: bool,
+    started_at: SystemTime,
+    started: Instant,
+    images: ImageCounts,
+    totals: Totals,
+    /// One error of each kind: they decide the exit code.
+    errors: Vec<Error>,
+    failures: Vec<String>,
+}
+
+impl<'a> Pushes<'a> {
+    /// Returns the state of a run of `all` pushes from `source` before the first of them.
+    pub(super) fn new(frame: &'a Frame, output: PushOutput, source: String, all: usize) -> Self {
+        Self {
+            frame,
+            output,
+            source,
+            fail_fast: false,
+            dry_run: false,
+            started_at: SystemTime::now(),
+            started: Instant::now(),
+            images: ImageCounts { all, ..ImageCounts::default() },
+            totals: Totals::default(),
+            errors: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Sets whether no push starts after a failure, and whether the pushes are plans only.
+    pub(super) fn with(self, fail_fast: bool, dry_run: bool) -> Self {
+        Self { fail_fast, dry_run, ..self }
+    }
+
+    /// Runs the pushes, [`PUSHES`] at a time, and reports the whole run. Each of `jobs` is a push with the name of its image.
+    ///
+    /// # Errors
+    /// If stdout or the report cannot be written.
+    pub(super) async fn run<F>(mut self, mut jobs: impl ExactSizeIterator<Item = F>) -> Result<ExitCode>
+    where
+        F: Future<Output = (String, Outcome)>,
+    {
+        let frame = self.frame;
+        let text = format!("{}: {} images to push", self.source, self.images.all);
+        let entry = Entry::info("images", text).with("archive", self.source.as_str()).with("images", self.images.all);
+        frame.log().log(&entry);
+        let mut pushing = FuturesUnordered::new();
+        loop {
+            let is_over = frame.cancel.is_cancelled() || (self.fail_fast && self.images.failed > 0);
+            while !is_over
+                && pushing.len() < PUSHES
+                && let Some(job) = jobs.next()
+            {
+                pushing.push(job);
+            }
+            let Some((name, outcome)) = pushing.next().await else { break };
+            self.finish(&name, &outcome)?;
+        }
+        self.images.not_attempted = jobs.len();
+        if frame.cancel.is_cancelled() {
+            self.errors.push(Error::interrupted());
+        }
+        frame.end_progress();
+        self.summarize()
+    }
+
+    /// Reports the outcome of an image.
+    fn finish(&mut self, name: &str, outcome: &Outcome) -> Result<()> {
+        let frame = self.frame;
+        self.totals += outcome;
+        match outcome.error() {
+            Some(error) => self.note_failure(name, error),
+            None if outcome.targets.iter().any(|target| target.changed) || outcome.dry_run => self.images.pushed += 1,
+            None => self.images.unchanged += 1,
+        }
+        if !frame.is_quiet() || outcome.dry_run {
+            print_summary(outcome, self.output, frame.log());
+        }
+        let error_text = |error: &Error| frame.ci.error_text(error);
+        frame.log().write_raw(report::error_texts(outcome, &error_text));
+        let line = report::image_line(name, outcome)?;
+        match self.output {
+            PushOutput::Text => print_result(&report::references(outcome), frame.log())?,
+            PushOutput::Json | PushOutput::Jsonl => print_result(&line, frame.log())?,
+        }
+        frame.files.write_report(&line)
+    }
+
+    /// Reports an image that cannot be pushed at all.
+    pub(super) fn fail(&mut self, name: &str, error: Error) {
+        let error = Error::input(format!("cannot push {}", shown(name))).code(error.stable_code()).because(error);
+        self.frame.log().write_raw(self.frame.ci.error_text(&error));
+        self.note_failure(name, &error);
+    }
+
+    fn note_failure(&mut self, name: &str, error: &Error) {
+        self.images.failed += 1;
+        if !self.errors.iter().any(|known| known.kind() == error.kind()) {
+            self.errors.push(error.clone());
+        }
+        if self.failures.len() < MAX_FAILURES {
+            self.failures.push(format!("failed: {}: {error}", shown(name)));
+        }
+    }
+
+    /// Reports the whole run, and returns the exit code.
+    fn summarize(&self) -> Result<ExitCode> {
+        let (frame, seconds) = (self.frame, self.started.elapsed().as_secs_f64());
+        let ImageCounts { all, pushed, unchanged, failed, not_attempted } = self.images;
+        let done = if self.dry_run { "would be pushed" } else { "pushed" };
+        let mut text = format!("{all} images: {pushed} {done}, {unchanged} already up to date, {failed} failed");
+        if not_attempted > 0 {
+            text += &format!(", {not_attempted} not attempted");
+        }
+        text += &format!("; {} sent; {}", size(self.totals.bytes_sent), report::duration(seconds));
+        let entry = Entry::info("images_done", text)
+            .with("images", all)
+            .with("pushed", pushed)
+            .with("unchanged", unchanged)
+            .with("failed", failed)
+            .with("not_attempted", not_attempted);
+        if !frame.is_quiet() || failed + not_attempted > 0 {
+            self.failures.iter().for_each(|failure| frame.log().write_entry(&Entry::info("failure", failure.clone())));
+            frame.log().write_entry(&entry);
+        }
+        let error = Error::most_severe(&self.errors);
+        let run = report::Run {
+            archive: &self.source,
+            dry_run: self.dry_run,
+            started_at: self.started_at,
+            seconds,
+            images: self.images,
+            totals: &self.totals,
+        };
+        let info = RunInfo { display_name: &frame.display_name, collector: &frame.collector, error };
+        let line = report::summary_line(&run, info)?;
+        if self.output != PushOutput::Text {
+            print_result(&line, frame.log())?;
+        }
+        frame.files.write_report(&line)?;
+        Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
+    }
+}
+
+/// Reads a list of images or a batch, which `what` names.
+///
+/// # Errors
+/// If it cannot be read, or is no text.
+pub(super) fn read_list(what: &str, path: &Path) -> Result<String> {
+    let is_standard_input = path == Path::new("-");
+    let opened = if is_standard_input { file::standard_input() } else { file::open(path) };
+    let mut text = String::new();
+    let read = opened.and_then(|file| file.take(MAX_LIST).read_to_string(&mut text));
+    read.map_err(|error| {
+        let name = if is_standard_input { "standard input".to_owned() } else { path.display().to_string() };
+        Error::new(Kind::Usage, format!("cannot read the {what} {name}")).code(Code::ArgumentMissing).because(error)
+    })?;
+    Ok(text)
+}
+
+/// Drops the events of single layers and targets, unless they are explained: each image gets one line when its push ends.
+pub(super) fn events_of_many(events: &Events, verbosity: Verbosity) -> Events {
+    let events = Arc::clone(events);
+    if verbosity != Verbosity::Normal {
+        return events;
+    }
+    Arc::new(move |event| {
+        if matches!(
+            event,
+            Event::Spooled { .. } | Event::Request(_) | Event::Note(_) | Event::Warning(_) | Event::Retrying { .. }
+        ) {
+            events(event);
+        }
+    })
+}
