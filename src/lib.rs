@@ -101,7 +101,7 @@ pub use oci::{
 pub use push::{
     Bundle, BundleOptions, CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageOptions,
     ImageSummary, LayerAction, LayerCounts, LayerOptions, LayerOutcome, ListedReference, Options, Outcome, PlannedTag,
-    PushRequest, Pusher, PusherBuilder, RegistryOptions, RepositoryOptions, Reuse, Saved, TagOutcome, TagState,
+    PushRequest, Pusher, PusherBuilder, RegistryOptions, RepositoryOptions, Reuse, Saved, Shard, TagOutcome, TagState,
     TargetOutcome,
 };
 pub use registry::{Keychain, Login, RetryConfig};

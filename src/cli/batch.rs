@@ -90,7 +90,7 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
     let name = args.file.display().to_string();
     refuse_line_options(&args.options)?;
     let sandbox = args.options.sandbox();
-    let fail_fast = args.options.bundle.take_fail_fast();
+    let (fail_fast, shard) = args.options.bundle.take_run(environment)?;
     let (output, reporting) = reporting(&mut args.options, &[], environment)?;
     if output == PushOutput::Json {
         return Err(Error::usage("--output json is for one image")
@@ -103,7 +103,7 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
         let number = at + 1;
         match line(text, &args.options, environment) {
             Ok(None) => {}
-            Ok(Some((Push { request, options, .. }, roles))) => {
+            Ok(Some((Push { mut request, options, .. }, roles))) => {
                 for target in &request.targets {
                     let latest = Tag::latest();
                     let own = target.tags.iter().chain(&request.tags);
@@ -114,6 +114,10 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
                             problems.push((number, Error::usage(repeated).code(Code::OptionConflict)));
                         }
                     }
+                }
+                request.targets.retain(|target| shard.is_none_or(|shard| shard.takes(&target.repository)));
+                if request.targets.is_empty() {
+                    continue;
                 }
                 all_options.entry(roles.clone()).or_insert(options);
                 lines.push(Line { number, request, roles });
@@ -131,7 +135,7 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
             None => error.hint("Nothing was pushed."),
         });
     }
-    if lines.is_empty() {
+    if lines.is_empty() && shard.is_none() {
         return Err(Error::usage(format!("the batch {name} has no push"))
             .code(Code::ValueInvalid)
             .hint("Write a push on each line: ARCHIVE TARGET."));

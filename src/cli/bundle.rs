@@ -1,8 +1,14 @@
 //! The options for several images of an archive.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::ArgGroup;
+
+use super::shard::shard;
+use super::values::number;
+use crate::error::{Advice, Code, Error, Result};
+use crate::push::Shard;
 
 /// The group of options that select several images.
 pub(super) const SEVERAL: &str = "several";
@@ -26,6 +32,13 @@ pub(super) struct BundleArgs {
     /// Start no more pushes after a failure
     #[arg(long, help_heading = "Several images")]
     fail_fast: bool,
+    /// Push a part of the images, for runs on several machines: I/N with I from 1, or auto for the number that AWS Batch,
+    /// Kubernetes, Slurm or GitLab gives to the machine
+    #[arg(long, value_name = "I/N", help_heading = "Several images")]
+    shard: Option<String>,
+    /// Number of machines, where --shard auto cannot find it (Kubernetes)
+    #[arg(long, value_parser = number::<u64>, value_name = "N", help_heading = "Several images")]
+    shards: Option<u64>,
 }
 
 /// Options that are for the push of one image.
@@ -47,6 +60,8 @@ pub(super) struct Bundle {
     pub docker_naming: bool,
     /// Whether no push starts after a failure.
     pub fail_fast: bool,
+    /// The part that is pushed.
+    pub shard: Option<Shard>,
 }
 
 impl BundleArgs {
@@ -55,19 +70,37 @@ impl BundleArgs {
         self.all_images || self.image_list.is_some()
     }
 
-    /// Returns whether no push starts after a failure.
-    pub(super) fn is_fail_fast(&self) -> bool {
-        self.fail_fast
-    }
-
-    /// Returns whether no push starts after a failure, and resets it.
-    pub(super) fn take_fail_fast(&mut self) -> bool {
-        std::mem::take(&mut self.fail_fast)
+    /// Takes out what also applies to a batch: whether no push starts after a failure, and the part that is pushed.
+    ///
+    /// # Errors
+    /// If there is no such part.
+    pub(super) fn take_run(&mut self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<(bool, Option<Shard>)> {
+        let shard = shard(self.shard.take().as_deref(), self.shards.take(), environment)?;
+        Ok((std::mem::take(&mut self.fail_fast), shard))
     }
 
     /// Reads the options. `None` if one image is pushed.
-    pub(super) fn read(self, docker_naming: bool) -> Option<Bundle> {
-        let Self { all_images, image_list: list, exclude, keep_registry, fail_fast } = self;
-        (all_images || list.is_some()).then_some(Bundle { list, exclude, keep_registry, docker_naming, fail_fast })
+    ///
+    /// # Errors
+    /// If options for several images are used for one.
+    pub(super) fn read(
+        mut self,
+        docker_naming: bool,
+        environment: &dyn Fn(&str) -> Option<OsString>,
+    ) -> Result<Option<Bundle>> {
+        let (fail_fast, shard) = self.take_run(environment)?;
+        if self.is_used() {
+            let Self { image_list: list, exclude, keep_registry, .. } = self;
+            return Ok(Some(Bundle { list, exclude, keep_registry, docker_naming, fail_fast, shard }));
+        }
+        match (fail_fast, shard) {
+            (false, None) => Ok(None),
+            (is_fail_fast, _) => {
+                let option = if is_fail_fast { "--fail-fast" } else { "--shard" };
+                Err(Error::usage(format!("{option} is for several images"))
+                    .code(Code::OptionConflict)
+                    .hint(Advice::new("Leave it out, or push every image of the archive").setting("all-images")))
+            }
+        }
     }
 }

@@ -28,6 +28,7 @@ mod policy;
 mod push;
 mod repository;
 mod run;
+mod shard;
 mod subcommand;
 mod targets;
 mod transports;

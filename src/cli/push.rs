@@ -83,13 +83,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     }
     let ci = args.pipeline.system(environment)?.map(|system| system.name);
     let (output, mut reporting) = reporting(&mut args, &archives, environment)?;
-    let is_fail_fast = args.bundle.is_fail_fast();
-    let bundle = args.bundle.read(args.repository.docker_naming);
-    if bundle.is_none() && is_fail_fast {
-        return Err(Error::usage("--fail-fast is for several images")
-            .code(Code::OptionConflict)
-            .hint("Leave it out: the targets of one image are independent."));
-    }
+    let bundle = args.bundle.read(args.repository.docker_naming, environment)?;
     let (is_for, instead) = match (output, &bundle) {
         (PushOutput::Jsonl, None) => ("--output jsonl is for several images", "json"),
         (PushOutput::Json, Some(_)) => ("--output json is for one image", "jsonl"),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use super::options::{ImageOptions, PushRequest};
+use super::shard::Shard;
 use crate::archive::{Archive, Image, ImageSelector, NameParts, OpenedArchive, Source, shown};
 use crate::error::{Advice, Code, Error, Result, Setting};
 use crate::oci::{Digest, Repository, Tag, Target, TargetPrefix, glob};
@@ -43,6 +44,8 @@ pub struct BundleOptions {
     pub image: ImageOptions,
     /// Additional tags for every image.
     pub tags: Vec<Tag>,
+    /// The part of the run that is done. Targets in other parts are left out.
+    pub shard: Option<Shard>,
 }
 
 /// The name of an image in a list.
@@ -126,6 +129,10 @@ impl BundleOptions {
                     targets.push(target);
                 }
             }
+            targets.retain(|target| self.shard.is_none_or(|shard| shard.takes(&target.repository)));
+            if targets.is_empty() {
+                continue;
+            }
             let selector = ImageSelector::Id(identity.to_string());
             bundle.requests.push(PushRequest {
                 source: Source::Opened(archive.clone()),
@@ -144,7 +151,7 @@ impl BundleOptions {
         let unusable =
             contents.unusable.iter().enumerate().filter_map(|(at, it)| Some((names.unusable.remove(&at)?, it)));
         bundle.unusable = unusable.map(|(name, it)| (name, it.error.clone())).collect();
-        if bundle.requests.is_empty() && bundle.unusable.is_empty() {
+        if bundle.requests.is_empty() && bundle.unusable.is_empty() && self.shard.is_none() {
             return Err(Error::usage(format!("no image of {} is to be pushed", contents.source))
                 .code(Code::ImageNotFound)
                 .hint("Images without a name are not pushed, and neither are excluded ones."));

@@ -42,6 +42,7 @@ mod remote;
 mod repository;
 mod savings;
 mod session;
+mod shard;
 mod shared;
 mod source;
 mod spool;
@@ -68,4 +69,5 @@ pub use pusher::{Pusher, PusherBuilder};
 #[cfg(feature = "sandbox")]
 pub(crate) use read_back::{ReadBack, read_back};
 pub use savings::Saved;
+pub use shard::Shard;
 pub use tags::{IfExists, PlannedTag, TagOutcome, TagState};

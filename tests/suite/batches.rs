@@ -55,7 +55,7 @@ fn a_batch_comes_from_standard_input() {
     let file = ecr.env.scratch("pushes.txt");
     fs::write(&file, format!("{} team/app:1\n", archive(&ecr, "amd64"))).unwrap();
     let command = ecr.command(&["batch", "-"]);
-    Running::fed(command, fs::File::open(&file).unwrap()).end().succeeds().stderr_has(&["1 images: 1 pushed"]);
+    Running::fed(command, fs::File::open(&file).unwrap()).end().succeeds().stderr_has(&["1 image: 1 pushed"]);
 }
 
 #[test]

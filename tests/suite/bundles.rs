@@ -226,6 +226,8 @@ fn a_prefix_and_several_images_need_each_other() {
     refused(&["mirror/", "--all-images", "--image", "a:1"], &["--image"]);
     refused(&["mirror/", "--all-images", "--output", "json"], &["--output json is for one image", "--output jsonl"]);
     refused(&["team/app:1", "--image", "a:1", "--exclude", "b"], &["--all-images"]);
+    refused(&["team/app:1", "--image", "a:1", "--fail-fast"], &["--fail-fast is for several images"]);
+    refused(&["team/app:1", "--image", "a:1", "--shard", "1/2"], &["--shard is for several images"]);
     refused(&["team/app:1", "--image", "a:1", "--output", "jsonl"], &["--output jsonl is for several images"]);
     assert_eq!(ecr.log().len(), 0);
 }
@@ -290,4 +292,38 @@ fn the_inline_sandbox_creates_the_repositories() {
     let env = TestEnv::new();
     let archive = save(&env, &[&["a:1"], &["b:1"]]);
     env.run(&["--sandbox", &archive, "mirror/", "--all-images"]).succeeds().stderr_has(&["2 images: 2 pushed"]);
+}
+
+#[test]
+fn shards_push_every_image_once() {
+    let ecr = Ecr::empty();
+    let names: Vec<String> = (0..9).map(|n| format!("image-{n}:1")).collect();
+    let images: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
+    let images: Vec<&[&str]> = images.iter().map(|names| &names[..]).collect();
+    let archive = save(&ecr.env, &images);
+    let mut pushed = Vec::new();
+    for shard in 1..=3 {
+        let mut command = ecr.command(&[&archive, "mirror/", "--all-images", "--create-repository", "--shard", "auto"]);
+        command.env("JOB_COMPLETION_INDEX", (shard - 1).to_string()).args(["--shards", "3"]);
+        pushed.extend(ecr.finish(command).succeeds().stdout.lines().map(str::to_owned));
+    }
+    pushed.sort();
+    pushed.dedup();
+    assert_eq!((pushed.len(), ecr.repositories().len(), ecr.count("ecr:PutImage")), (9, 9, 9));
+    // The same parts under their numbers have nothing to do, also in a batch.
+    for shard in ["1/3", "2/3", "3/3"] {
+        ecr.run(&[&archive, "mirror/", "--all-images", "--shard", shard]).succeeds().stderr_has(&[" 0 pushed"]);
+    }
+    let file = ecr.env.scratch("pushes.txt");
+    fs::write(&file, names.iter().map(|name| format!("{archive} --image {name} batch/{name}\n")).collect::<String>())
+        .unwrap();
+    for shard in ["1/2", "2/2"] {
+        ecr.run(&["batch", &file, "--create-repository", "--shard", shard]).succeeds();
+    }
+    assert_eq!((ecr.repositories().len(), ecr.count("ecr:PutImage")), (18, 18));
+    for (wrong, part) in [(["--shard", "0/3"], "from 1"), (["--shard", "auto"], "found no engine")] {
+        ecr.run(&[&[archive.as_str(), "mirror/", "--all-images"], &wrong[..]].concat())
+            .fails_with(2)
+            .stderr_has(&[part]);
+    }
 }

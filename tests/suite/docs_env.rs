@@ -173,6 +173,8 @@ impl DocsEnv {
             let platform = json!({"os": "linux", "architecture": architecture});
             archive_builder::docker_save_with(archive.to_str().unwrap(), &platform);
         }
+        fs::copy(testdata("docker-20.10-save-many.tar"), self.here().join("images.tar")).unwrap();
+        fs::write(self.here().join("images.txt"), "# images\nlocalhost/fixture/app:v1\n").unwrap();
         let dist = self.here().join("target/dist");
         fs::create_dir_all(&dist).unwrap();
         let image = concat!("ecr-push-", env!("CARGO_PKG_VERSION"), "-x86_64-unknown-linux-gnu.oci.tar");

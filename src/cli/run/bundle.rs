@@ -44,6 +44,7 @@ pub(super) async fn run(command: Push, bundle: Bundle) -> Result<ExitCode> {
         docker_naming: bundle.docker_naming,
         image: request.image.clone(),
         tags: request.tags.clone(),
+        shard: bundle.shard,
     };
     let planned = wanted.pushes(&archive)?;
     planned.notes.into_iter().for_each(|note| (frame.events)(Event::Note(note)));

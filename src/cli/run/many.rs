@@ -76,7 +76,7 @@ impl<'a> Pushes<'a> {
         F: Future<Output = (String, Outcome)>,
     {
         let frame = self.frame;
-        let text = format!("{}: {} images to push", self.source, self.images.all);
+        let text = format!("{}: {} to push", self.source, images(self.images.all));
         let entry = Entry::info("images", text).with("archive", self.source.as_str()).with("images", self.images.all);
         frame.log().log(&entry);
         let mut pushing = FuturesUnordered::new();
@@ -143,7 +143,7 @@ impl<'a> Pushes<'a> {
         let (frame, seconds) = (self.frame, self.started.elapsed().as_secs_f64());
         let ImageCounts { all, pushed, unchanged, failed, not_attempted } = self.images;
         let done = if self.dry_run { "would be pushed" } else { "pushed" };
-        let mut text = format!("{all} images: {pushed} {done}, {unchanged} already up to date, {failed} failed");
+        let mut text = format!("{}: {pushed} {done}, {unchanged} already up to date, {failed} failed", images(all));
         if not_attempted > 0 {
             text += &format!(", {not_attempted} not attempted");
         }
@@ -175,6 +175,10 @@ impl<'a> Pushes<'a> {
         frame.files.write_report(&line)?;
         Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
     }
+}
+
+fn images(count: usize) -> String {
+    if count == 1 { "1 image".to_owned() } else { format!("{count} images") }
 }
 
 /// Reads a list of images or a batch, which `what` names.
