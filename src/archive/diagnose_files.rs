@@ -3,8 +3,7 @@
 use super::diagnose_bytes::SUPPORTED;
 use super::document::{MAX_LIST, SavedImage, parse};
 use super::file_names::{BLOBS, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT};
-use super::files::Place;
-use super::folder::Folder;
+use super::files::{Folder, Place};
 use super::shell::quoted;
 use super::source::Source;
 use super::tar_index::TarIndex;

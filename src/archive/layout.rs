@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::contents::ReferrerIndex;
+use super::contents::{Fault, ReferrerIndex, Root};
 use super::document::{MAX_LIST, MAX_MANIFEST, document, image_config, into_oci, origins as origins_of, role};
 use super::file_names::{BlobPaths, INDEX_JSON};
 use super::files::Files;
@@ -17,7 +17,6 @@ use super::model::{
     Absent, Child, Config, Content, Index, IndexOrigin, Layer, Manifest, NonDistributableLayer, Origin, Provenance,
 };
 use super::referrers::separate;
-use super::root::{Fault, Root};
 use crate::compress::{ByteSource, Compression};
 use crate::error::{Advice, Code, Error, Result, shown};
 use crate::oci::{Descriptor, DiffId, Digest, Document, DocumentKind, MediaType, OriginalManifest};

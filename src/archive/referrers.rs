@@ -15,9 +15,8 @@
 use std::collections::{HashSet, VecDeque};
 use std::ptr;
 
-use super::contents::{Archive, ReferrerIndex};
+use super::contents::{Archive, Fault, ReferrerIndex, Root};
 use super::model::{Child, Content, Image, Index, Provenance, Referrer};
-use super::root::{Fault, Root};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Tag};
 

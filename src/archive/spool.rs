@@ -8,6 +8,7 @@
 //! distinguishes a decompression bomb from an image. Instead, the damage is limited: the temporary file never fills its file
 //! system, of which 5 % stay free, at most one GiB, and it disappears with the error.
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Write as _};
 use std::ops::ControlFlow;
@@ -15,13 +16,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::diagnose_bytes::not_a_tar;
-use super::disk_space::DiskSpace;
 use super::reencoding::is_reencoded;
 use super::source::{Access, Source};
 use super::streaming::{LayerHandler, is_streamable};
 use super::tar_index::TarIndex;
 use crate::compress::{FileCompression, size};
 use crate::error::{Advice, Code, Error, Result};
+use crate::file::Capacity;
 
 /// The size of the buffers, in bytes.
 const BUFFER: usize = 1 << 20;
@@ -202,6 +203,40 @@ fn broken(source: &Source, compression: FileCompression, error: io::Error, read:
             .code(Code::ArchiveDamaged)
             .because(error)
             .hint("Save the image again; if the file was copied or downloaded, compare its checksum."),
+    }
+}
+
+/// The largest reserve, in bytes.
+const MAX_RESERVE: u64 = 1 << 30;
+
+/// The space in a folder, if it is known.
+pub(crate) struct DiskSpace<'a> {
+    folder: &'a Path,
+    capacity: Option<Capacity>,
+}
+
+impl<'a> DiskSpace<'a> {
+    /// Returns the current space of the file system of `file`, which is in `folder`.
+    pub(crate) fn of(file: &File, folder: &'a Path) -> Self {
+        Self { folder, capacity: Capacity::around(file) }
+    }
+
+    /// Checks that the reserve stays free if `more` bytes of `what` are written after `written` bytes.
+    ///
+    /// # Errors
+    /// If it would not.
+    pub(crate) fn check(&self, what: &dyn Display, written: u64, more: u64) -> Result<()> {
+        let Some(Capacity { free, total }) = self.capacity else { return Ok(()) };
+        let reserve = (total / 20).min(MAX_RESERVE);
+        if more <= free.saturating_sub(reserve) {
+            return Ok(());
+        }
+        let (needed, free) = (size(written.saturating_add(more)), size(written.saturating_add(free)));
+        let (reserve, folder) = (size(reserve), self.folder.display());
+        let what = format!("{what} takes a temporary file of {needed} or more, but {folder} has {free} free");
+        Err(Error::input(format!("{what}, and {reserve} of that stay reserved"))
+            .code(Code::ResourcesExhausted)
+            .hint(Advice::new("Use a folder with more space").setting_with("temp-dir", "DIR")))
     }
 }
 

@@ -27,48 +27,74 @@ pub(super) struct FileArgs {
     timeline: Option<PathBuf>,
 }
 
-/// The files of a push.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Files {
-    /// The path of the report.
-    pub report: Option<PathBuf>,
-    /// The path of the digest.
-    pub digest: Option<PathBuf>,
-    /// The path of the metadata, in BuildKit's format.
-    pub metadata: Option<PathBuf>,
-    /// The path of the timeline page.
-    pub timeline: Option<PathBuf>,
+/// A file that a push writes for programs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum OutputFile {
+    Report,
+    Digest,
+    /// In BuildKit's format.
+    Metadata,
+    Timeline,
+    /// A variable in a file of its own: a reference, a digest, or references with commas between.
+    Variable,
 }
+
+impl OutputFile {
+    /// Returns what it holds, for messages.
+    pub(super) fn what(self) -> &'static str {
+        self.names().0
+    }
+
+    /// Returns the option that names it.
+    pub(super) fn option(self) -> &'static str {
+        self.names().1
+    }
+
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Report => ("report", "report"),
+            Self::Digest => ("digest", "digest-file"),
+            Self::Metadata => ("metadata", "metadata-file"),
+            Self::Timeline => ("timeline", "timeline"),
+            Self::Variable => ("variable", "output-file"),
+        }
+    }
+}
+
+/// The files of a push.
+pub(super) type Files = Vec<(OutputFile, PathBuf)>;
 
 impl FileArgs {
     /// Returns the output format and the files. The archives, the file of variables and these files must all differ.
     pub(super) fn read(self, archives: &[&Source], variables: Option<&Path>) -> Result<(PushOutput, Files)> {
-        let Self { output, report, digest_file: digest, metadata_file: metadata, timeline } = self;
-        let files = [
-            ("--output-file", variables),
-            ("--report", report.as_deref()),
-            ("--digest-file", digest.as_deref()),
-            ("--metadata-file", metadata.as_deref()),
-            ("--timeline", timeline.as_deref()),
+        let Self { output, report, digest_file, metadata_file, timeline } = self;
+        let named = [
+            (OutputFile::Report, report),
+            (OutputFile::Digest, digest_file),
+            (OutputFile::Metadata, metadata_file),
+            (OutputFile::Timeline, timeline),
         ];
-        let files: Vec<(&str, &Path)> = files.into_iter().filter_map(|(option, file)| Some((option, file?))).collect();
-        for (at, (option, file)) in files.iter().enumerate() {
+        let files: Files = named.into_iter().filter_map(|(file, path)| Some((file, path?))).collect();
+        let variables = variables.map(|path| (OutputFile::Variable, path));
+        let all = variables.into_iter().chain(files.iter().map(|(file, path)| (*file, path.as_path())));
+        let all: Vec<(&str, &Path)> = all.map(|(file, path)| (file.option(), path)).collect();
+        for (at, (option, file)) in all.iter().enumerate() {
             if *file == Path::new("-") {
-                return Err(Error::usage(format!("{option} needs a file: it cannot write to - (stdout)"))
+                return Err(Error::usage(format!("--{option} needs a file: it cannot write to - (stdout)"))
                     .code(Code::ValueInvalid)
                     .hint("Use --output json for the report on stdout."));
             }
             if archives.iter().any(|archive| matches!(archive, Source::Path(archive) if archive == file)) {
-                let what = format!("{option} would overwrite the archive");
+                let what = format!("--{option} would overwrite the archive");
                 return Err(Error::usage(what).code(Code::OptionConflict).hint("Use another file."));
             }
-            if let Some((other, _)) = files[..at].iter().find(|(_, other)| other == file) {
-                return Err(Error::usage(format!("{other} and {option} write to the same file"))
+            if let Some((other, _)) = all[..at].iter().find(|(_, other)| other == file) {
+                return Err(Error::usage(format!("--{other} and --{option} write to the same file"))
                     .code(Code::OptionConflict)
                     .hint("Use a separate file for each."));
             }
         }
-        Ok((output, Files { report, digest, metadata, timeline }))
+        Ok((output, files))
     }
 }
 

@@ -1,10 +1,6 @@
 //! Parsing of arguments and environment into a [`Command`].
 
 use std::ffi::OsString;
-#[cfg(feature = "sandbox")]
-use std::path::PathBuf;
-#[cfg(feature = "sandbox")]
-use std::time::Duration;
 
 use clap::FromArgMatches as _;
 
@@ -24,6 +20,8 @@ use super::push::{Push, push};
 use super::values::region;
 use super::{generated_docs, subcommand, targets};
 use crate::error::{Code, Error, Result};
+#[cfg(feature = "sandbox")]
+use crate::oci::Repository;
 
 /// The command to run.
 #[derive(Debug)]
@@ -36,29 +34,13 @@ pub(super) enum Command {
     Batch(Box<BatchArgs>),
     /// Print the IAM policy of a push.
     Policy(PolicyText),
-    /// Run a sandbox until it is stopped.
+    /// Run a sandbox, with these repositories, until it is stopped.
     #[cfg(feature = "sandbox")]
-    Sandbox(Sandbox),
+    Sandbox(SandboxArgs, Vec<Repository>),
     /// Print this text to stdout: the help or the version.
     Print(String),
     /// Print the short help to stderr and fail, since there are no arguments.
     Help(String),
-}
-
-/// A sandbox.
-#[cfg(feature = "sandbox")]
-#[derive(Debug)]
-pub(super) struct Sandbox {
-    /// The address to listen on.
-    pub listen: std::net::SocketAddr,
-    /// The folder of its images; in memory without one.
-    pub dir: Option<PathBuf>,
-    /// Whether to discard the bytes of layers.
-    pub discard: bool,
-    /// The delay of each registry response.
-    pub delay: Duration,
-    /// The repositories to create at the start.
-    pub create: Vec<crate::oci::Repository>,
 }
 
 /// Parses the arguments (without the program's name) and the environment.
@@ -91,8 +73,7 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
         #[cfg(feature = "sandbox")]
         Some(CliCommand::Sandbox(args)) => {
             let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
-            let SandboxArgs { listen, dir, discard, delay, .. } = args;
-            Ok(Command::Sandbox(Sandbox { listen, dir, discard, delay, create }))
+            Ok(Command::Sandbox(args, create))
         }
         None => push(cli.push, environment).map(|push| Command::Push(Box::new(push))),
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::CommandFactory as _;
 
+use super::files::OutputFile;
 use super::inspect::Inspect;
 use super::output::Output;
 use super::parse::{Command, parse};
@@ -76,7 +77,10 @@ fn a_dash_is_standard_input_and_a_file_of_that_name_needs_a_folder() {
     assert_eq!(push_of(&["-", "app"], &[]).request.source, Source::StandardInput);
     assert_eq!(push_of(&["./-", "app"], &[]).request.source, Source::Path("./-".into()));
     // A report cannot be written to stdout by this option.
-    assert_eq!(push_of(&["-", "app", "--report", "./-"], &[]).reporting.files.report, Some(PathBuf::from("./-")));
+    assert_eq!(
+        push_of(&["-", "app", "--report", "./-"], &[]).reporting.files,
+        [(OutputFile::Report, PathBuf::from("./-"))]
+    );
     assert!(read(&["-", "app", "--report", "-"], &[]).unwrap_err().to_string().contains("cannot write to -"));
 }
 
@@ -347,7 +351,7 @@ fn a_sandbox_needs_an_equals_sign_before_its_folder_and_does_not_use_the_cache()
 #[test]
 fn a_sandbox_discards_and_delays_only_on_request() {
     let sandbox = |arguments: &[&str]| match read(&[&["sandbox"], arguments].concat(), &[]).unwrap() {
-        Command::Sandbox(sandbox) => (sandbox.discard, sandbox.delay),
+        Command::Sandbox(sandbox, _) => (sandbox.discard, sandbox.delay),
         other => panic!("{other:?}"),
     };
     assert_eq!(sandbox(&[]), (false, Duration::ZERO));

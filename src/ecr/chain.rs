@@ -7,15 +7,17 @@ use aws_config::environment::EnvironmentVariableCredentialsProvider;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
-use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, Result as Provided, SharedCredentialsProvider};
 
 use super::access::{CredentialSources, IdToken, WebIdentity};
 use super::container::Container;
-use super::federation::Federated;
 use super::metadata::metadata;
 use super::network::Network;
-use super::profile::Selected;
-use super::profile_credentials::ProfileCredentials;
+use super::oidc::Federated;
+use super::profile::{Selected, invalid};
+use super::provides::provides;
+use crate::error::{Advice, root_cause};
 
 pub(super) const ENVIRONMENT: &str = "the environment";
 pub(super) const WEB_IDENTITY: &str = "web identity";
@@ -99,3 +101,44 @@ impl Providers<'_> {
         Container { endpoint: self.sources.environment.container.clone(), network: self.network.clone() }
     }
 }
+
+/// Provides the credentials of the selected profile.
+///
+/// Returns `CredentialsNotLoaded` only for the default profile, if it is not named and has no setting for credentials.
+#[derive(Debug)]
+pub(super) struct ProfileCredentials {
+    pub(super) profile: Arc<Selected>,
+    pub(super) sdk: ProfileFileCredentialsProvider,
+}
+
+impl ProfileCredentials {
+    async fn provide(&self) -> Provided {
+        let Self { profile, sdk } = self;
+        profile.check_no_code_needed().map_err(CredentialsError::provider_error)?;
+        if let Some(keys) = profile.keys_of_credentials_file() {
+            return Ok(keys);
+        }
+        let described = profile.described();
+        match sdk.provide_credentials().await {
+            // The SDK also returns this for an invalid profile, such as one whose source profile does not exist.
+            Err(why @ CredentialsError::CredentialsNotLoaded(_)) if profile.sets_up_credentials() => {
+                Err(CredentialsError::provider_error(
+                    invalid(&described).because(root_cause(&why)).hint(
+                        Advice::new("Correct the profile. Its settings are:")
+                            .command(format!("aws configure list{}", profile.option())),
+                    ),
+                ))
+            }
+            Err(CredentialsError::CredentialsNotLoaded(_)) if profile.named.is_some() => {
+                let error = invalid(&described).because("it sets up no credentials").hint(
+                    "Add keys, a role or a login to the profile. If credentials come from elsewhere, do not name a profile: \
+                     set the region with AWS_REGION.",
+                );
+                Err(CredentialsError::provider_error(error))
+            }
+            provided => provided,
+        }
+    }
+}
+
+provides!(ProfileCredentials, provide);

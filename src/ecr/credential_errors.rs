@@ -11,7 +11,7 @@ use aws_sdk_sts::operation::assume_role_with_web_identity::AssumeRoleWithWebIden
 use aws_smithy_runtime_api::client::result::ConnectorError;
 
 use super::body::Unreadable;
-use super::federation::TokenRejected;
+use super::oidc::TokenRejected;
 use super::profile::Selected;
 use crate::error::{Advice, Code, Error, Kind, ServiceError, find_cause, root_cause};
 

@@ -3,9 +3,9 @@
 //! Layers are uploaded by `registry`, which does not depend on AWS.
 //!
 //! - Credentials: `access` describes where they come from, `chain` and `credentials` try the sources in order. Sources are
-//!   in `profile`, `process`, `container`, `oidc` and `federation`. `credential_errors` explains why a source failed.
-//! - Requests: `settings` configures the SDK's clients; `network`, `routes` and `observe` build their HTTP clients.
-//! - Calls: `api`, `repositories`, `upload_probe`, `public`. `api_response` names the IAM action of each call.
+//!   in `profile`, `process`, `container` and `oidc`. `credential_errors` explains why a source failed.
+//! - Requests: `settings` configures the SDK's clients; `network` and `observe` build their HTTP clients.
+//! - Calls: `api`, `repositories`, `public`. `api_response` names the IAM action of each call.
 //! - Advice: `advice`. An error of ECR is one row in `advice/table.rs`.
 
 mod access;
@@ -19,7 +19,6 @@ mod credential_errors;
 mod credentials;
 mod custom_endpoint;
 mod endpoint;
-mod federation;
 mod metadata;
 mod missing;
 mod network;
@@ -28,16 +27,12 @@ mod oidc;
 pub(crate) mod policy;
 mod process;
 mod profile;
-mod profile_credentials;
 mod provides;
 mod public;
-mod region;
 mod repositories;
-mod routes;
 mod settings;
 mod token_file;
 mod unreachable;
-mod upload_probe;
 
 pub use access::Access;
 pub(crate) use access::{
@@ -50,6 +45,6 @@ pub(crate) use credentials::NoCredentials;
 pub(crate) use network::Network;
 pub(crate) use profile::{NamedProfile, Profiles};
 pub(crate) use public::EcrPublic;
+pub(crate) use repositories::UploadProbe;
 pub use repositories::{Encryption, Mutability, NewRepository};
 pub(crate) use repositories::{RepositoryState, Template};
-pub(crate) use upload_probe::UploadProbe;

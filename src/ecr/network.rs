@@ -7,8 +7,7 @@ use aws_sdk_ecr::config::{AppName, RuntimeComponents, SharedHttpClient};
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::{Builder, Connector, tls};
 
-use super::observe::{Peer, observed};
-use super::routes::routed;
+use super::observe::{Peer, Routes};
 use crate::error::{Error, Result};
 use crate::proxy::Proxies;
 use crate::request_log::{self, RequestObserver};
@@ -70,13 +69,15 @@ impl Network {
                 .map_err(|error| Error::usage("a proxy has no usable URL").because(error))?;
             proxied.push((url.clone(), client(store.clone(), config)?));
         }
-        Ok(observed(routed(proxies, direct, proxied), Peer::Aws, &self.observer))
+        Ok(Routes { proxies, direct, proxied }.observed(Peer::Aws, &self.observer))
     }
 
     /// Creates the client for services on this machine or its host: a container's or EC2's metadata, the sandbox. It uses no
     /// proxy, and no certificates, since loading them takes a while.
     pub(super) fn local_client(&self) -> Result<SharedHttpClient> {
-        Ok(observed(client(tls::TrustStore::empty(), ProxyConfig::disabled())?, Peer::Machine, &self.observer))
+        let direct = client(tls::TrustStore::empty(), ProxyConfig::disabled())?;
+        let routes = Routes { proxies: Proxies::default(), direct, proxied: Vec::new() };
+        Ok(routes.observed(Peer::Machine, &self.observer))
     }
 
     /// Creates the client for a CI system's own API.

@@ -1,4 +1,5 @@
-//! Observes each request to AWS, including those of logins, roles and metadata, and each attempt.
+//! Routes each request to AWS, directly or over the proxy for its URL, and observes it, including those of logins, roles and
+//! metadata, and each attempt.
 //!
 //! The SDK's interceptors see the calls of its clients, but not the requests of its credential providers. So this module
 //! observes connections.
@@ -65,9 +66,37 @@ impl std::fmt::Display for Unresponsive {
 
 impl std::error::Error for Unresponsive {}
 
-/// Wraps a client so that its requests are reported to an observer.
-pub(super) fn observed(client: SharedHttpClient, peer: Peer, observer: &RequestObserver) -> SharedHttpClient {
-    SharedHttpClient::new(Observed(client, Observation { peer, observer: Arc::clone(observer) }))
+/// A client, or a connector, for each route.
+#[derive(Debug)]
+pub(super) struct Routes<T> {
+    pub(super) proxies: Proxies,
+    pub(super) direct: T,
+    /// The clients for the proxies, by their URL.
+    pub(super) proxied: Vec<(Url, T)>,
+}
+
+impl Routes<SharedHttpClient> {
+    /// Returns the client that sends each request over its route, and reports it to an observer.
+    pub(super) fn observed(self, peer: Peer, observer: &RequestObserver) -> SharedHttpClient {
+        SharedHttpClient::new(Observed(self, Observation { peer, observer: Arc::clone(observer) }))
+    }
+}
+
+impl Routes<SharedHttpConnector> {
+    fn send(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let proxy = match Url::parse(request.uri()) {
+            Ok(url) => self.proxies.to(&url),
+            // The connector reports that the URL is invalid.
+            Err(_) => Ok(None),
+        };
+        match proxy {
+            Ok(proxy) => {
+                let route = self.proxied.iter().find(|(url, _)| Some(url) == proxy);
+                route.map_or(&self.direct, |(_, connector)| connector).call(request)
+            }
+            Err(error) => HttpConnectorFuture::ready(Err(ConnectorError::user(error.into()))),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -95,16 +124,20 @@ impl std::fmt::Debug for Observation {
 }
 
 #[derive(Debug)]
-struct Observed<T>(T, Observation);
+struct Observed<T>(Routes<T>, Observation);
 
 // Does not validate the configuration: the default implementation loads the machine's certificates again.
 impl HttpClient for Observed<SharedHttpClient> {
     fn http_connector(&self, settings: &HttpConnectorSettings, components: &RuntimeComponents) -> SharedHttpConnector {
-        SharedHttpConnector::new(Observed(self.0.http_connector(settings, components), self.1.clone()))
+        let connector = |client: &SharedHttpClient| client.http_connector(settings, components);
+        let Routes { proxies, direct, proxied } = &self.0;
+        let proxied = proxied.iter().map(|(proxy, client)| (proxy.clone(), connector(client))).collect();
+        let routes = Routes { proxies: proxies.clone(), direct: connector(direct), proxied };
+        SharedHttpConnector::new(Observed(routes, self.1.clone()))
     }
 
     fn connector_metadata(&self) -> Option<ConnectorMetadata> {
-        self.0.connector_metadata()
+        self.0.direct.connector_metadata()
     }
 }
 
@@ -113,7 +146,7 @@ impl HttpConnector for Observed<SharedHttpConnector> {
         let timer = self.1.timer(&request);
         let peer = self.1.peer;
         let url = Url::parse(request.uri()).ok();
-        let sending = self.0.call(request);
+        let sending = self.0.send(request);
         HttpConnectorFuture::new(async move {
             let sent = match (sending.await, peer, url) {
                 (Ok(response), _, _) => Ok(limited(response, peer.max_response())),

@@ -1,4 +1,4 @@
-//! Repositories: lookups, tag mutability, and creation.
+//! Repositories: lookups, tag mutability, creation, and why the registry closed the connection without a response.
 
 use aws_sdk_ecr::error::ProvideErrorMetadata as _;
 use aws_sdk_ecr::types::{
@@ -276,6 +276,44 @@ fn matched_prefix<'a>(template: &'a RepositoryCreationTemplate, name: &Repositor
     }
     let rest = name.as_str().strip_prefix(prefix.trim_end_matches('/'))?;
     rest.starts_with('/').then_some((prefix.trim_end_matches('/').len(), prefix))
+}
+
+/// The likely reason for a connection that the registry closed instead of opening an upload.
+#[derive(Debug)]
+pub(crate) enum UploadProbe {
+    /// The repository does not exist.
+    RepositoryMissing,
+    /// The caller may not upload. The error states the missing permission.
+    Denied(Error),
+    /// The API opened an upload, with this ID.
+    Allowed(String),
+}
+
+impl Ecr {
+    /// Opens an upload by the API instead of the registry.
+    ///
+    /// # Errors
+    /// Fails if the API does not respond either, or rejects the call for another reason.
+    pub(crate) async fn probe_upload(&self, location: &RepositoryLocation) -> Result<UploadProbe> {
+        let (account, name) = location.account_and_name();
+        let call = self.client.initiate_layer_upload().registry_id(account).repository_name(name);
+        let error = match call.send().await {
+            Ok(opened) => return Ok(UploadProbe::Allowed(opened.upload_id.unwrap_or_default())),
+            Err(error) => self.explain(error, &format!("cannot upload to the repository {name}")).await,
+        };
+        let code = error.service_error().map(|answer| answer.code.clone()).unwrap_or_default();
+        if code == "RepositoryNotFoundException" {
+            return Ok(UploadProbe::RepositoryMissing);
+        }
+        if !is_denied(Some(&code)) {
+            return Err(error);
+        }
+        // Without the permission, ECR does not report that the repository is missing.
+        match self.find_repository(location).await {
+            Ok(RepositoryState::Missing) => Ok(UploadProbe::RepositoryMissing),
+            Ok(RepositoryState::Exists(_) | RepositoryState::AccessDenied) | Err(_) => Ok(UploadProbe::Denied(error)),
+        }
+    }
 }
 
 #[cfg(test)]

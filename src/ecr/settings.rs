@@ -1,4 +1,4 @@
-//! The configuration of the SDK's clients.
+//! The configuration of the SDK's clients, and the region.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +11,13 @@ use aws_credential_types::Credentials;
 
 use super::access::{Access, CredentialSources};
 use super::credentials::Identity;
+use super::metadata::metadata;
+use super::missing::hop_limit;
 use super::network::Network;
-use super::region;
-use crate::error::Result;
-use crate::oci::{EcrHost, EndpointOverride};
+use super::observe::Unresponsive;
+use super::profile::Selected;
+use crate::error::{Advice, Error, Result, find_cause};
+use crate::oci::{EcrHost, EndpointOverride, region_code};
 
 /// The configuration of the SDK's clients, and the caller's credentials.
 #[derive(Clone, Debug)]
@@ -51,14 +54,14 @@ impl Settings {
         let profile = sources.profiles.select()?;
         let http = network.aws_client()?;
         let machine = ProviderConfig::without_region().with_http_client(network.local_client()?);
-        let region = region::find(sources, requested, host, &profile, &machine).await?;
+        let (region, region_from) = find_region(sources, requested, host, &profile, &machine).await?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .timeout_config(timeouts())
             .http_client(http.clone())
             // Ignores the environment and the profile: the SDK panics for an unknown retry mode, such as `legacy`, the
             // default of other tools.
             .retry_config(RetryConfig::standard())
-            .region(Region::new(region.code.clone()))
+            .region(Region::new(region))
             // The SDK would read AWS_PROFILE and the files again, and ignore files that it cannot read.
             .profile_name(profile.name())
             .profile_files(profile.files())
@@ -83,7 +86,7 @@ impl Settings {
         let identity = Identity::of(sources, Arc::new(profile), &config, &aws, &machine, network).await;
         let mut config = config.into_builder();
         config.set_credentials_provider(identity.provider());
-        Ok(Self { config: config.build(), identity, region_from: region.from })
+        Ok(Self { config: config.build(), identity, region_from })
     }
 
     fn of_override(endpoint_override: &EndpointOverride, network: &Network) -> Result<Self> {
@@ -119,4 +122,57 @@ impl aws_sdk_ecr::config::AsyncSleep for Sleep {
     fn sleep(&self, duration: Duration) -> aws_sdk_ecr::config::Sleep {
         aws_sdk_ecr::config::Sleep::new(tokio::time::sleep(duration))
     }
+}
+
+/// Finds the region, and where it comes from: that of the host, else the requested one, else the first in the environment, the
+/// profile and EC2's metadata.
+///
+/// # Errors
+/// Fails if none is known, and if the first one is not a region.
+async fn find_region(
+    sources: &CredentialSources,
+    requested: Option<&str>,
+    host: Option<&EcrHost>,
+    profile: &Selected,
+    machine: &ProviderConfig,
+) -> Result<(String, String)> {
+    let named = |code: &str, from: &str| Ok((code.to_owned(), from.to_owned()));
+    if let Some(host) = host {
+        return named(&host.region, "the host");
+    }
+    if let Some(region) = requested {
+        return named(region, "the command line");
+    }
+    if let Some((variable, text)) = &sources.region {
+        return parse_region(text, variable);
+    }
+    if let Some(region) = profile.get("region").filter(|region| !region.is_empty()) {
+        return parse_region(region, &profile.described());
+    }
+    let mut advice = Advice::new(
+        "Set AWS_REGION, use a target with a host (ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPO:TAG), or give the region",
+    )
+    .setting_with("region", "eu-west-1");
+    if !sources.environment.without_metadata {
+        // The SDK's provider of the region drops the reason for a failure.
+        match metadata(machine).get("/latest/meta-data/placement/region").await {
+            Ok(region) => return parse_region(region.as_ref(), "EC2's metadata"),
+            Err(error) => {
+                if let Some(service) = find_cause::<Unresponsive>(&error) {
+                    advice = hop_limit(advice, &service.host);
+                }
+            }
+        }
+    }
+    Err(Error::usage("no AWS region is known for a target without a host")
+        .because("the command line, AWS_REGION, AWS_DEFAULT_REGION, the profile and EC2's metadata name none")
+        .hint(advice))
+}
+
+fn parse_region(text: &str, from: &str) -> Result<(String, String)> {
+    let refuse = || {
+        let what = format!("{from} is {text:?}, which is not a region");
+        Error::usage(what).hint("A region is a code such as eu-west-1.")
+    };
+    Ok((region_code(text).ok_or_else(refuse)?, from.to_owned()))
 }

@@ -17,6 +17,8 @@ use crate::registry::{ManifestLookup, RemoteManifest};
 pub(super) struct TagLookup {
     /// Whether the repository exists, if that became known.
     pub(super) repository_exists: Option<bool>,
+    /// The repository does not exist yet, and this is only a plan.
+    pub(super) is_only_planned: bool,
     /// What the tags point at that exist.
     pub(super) found: Vec<(Tag, RemoteManifest)>,
     /// The tags that lead to an image in ECR's archive storage class, with what is known of it.

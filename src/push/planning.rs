@@ -10,7 +10,6 @@ use super::plan::{self, LayerAction, PlannedLayer};
 use super::producer::{missing, streamed_otherwise};
 use super::record::Record;
 use super::remote::{Known, read_images};
-use super::repository::TargetRepository;
 use super::session::TargetSession;
 use super::source::SourceImage;
 use super::tags::{IfExists, ImageMatch, decide_tags};
@@ -25,14 +24,9 @@ use crate::request_log::Subject;
 ///
 /// # Errors
 /// If a tag forbids the push, or if the registry does not answer.
-pub(super) async fn look_ahead(
-    session: &TargetSession,
-    lookup: &mut TagLookup,
-    repository: &TargetRepository,
-) -> Result<Known> {
+pub(super) async fn look_ahead(session: &TargetSession, lookup: &mut TagLookup) -> Result<Known> {
     let may_move = session.options().if_exists == IfExists::Overwrite && !lookup.found.is_empty();
-    let images =
-        async { if repository.is_only_planned { Vec::new() } else { read_images(session, lookup, None).await } };
+    let images = async { if lookup.is_only_planned { Vec::new() } else { read_images(session, lookup, None).await } };
     let (images, rule) = join(images, look_up_rule(session, &lookup.rule, may_move)).await;
     lookup.rule = rule;
     let mut known = Known { images, ..Known::default() };
@@ -41,7 +35,7 @@ pub(super) async fn look_ahead(
     let tags = tags.map_err(|it| conflict(session, &it))?;
     report_unchanged(session, &tags.unchanged, &known.tags);
     known.tags = tags;
-    if !known.tags.leaves_all(&session.tags) && !repository.is_only_planned {
+    if !known.tags.leaves_all(&session.tags) && !lookup.is_only_planned {
         let mut digests: Vec<Digest> =
             known.images.iter().flat_map(|image| &image.layers).map(|layer| layer.digest).collect();
         digests.sort_unstable();
@@ -60,7 +54,6 @@ pub(super) async fn plan_image(
     session: &TargetSession,
     source: &SourceImage,
     lookup: &mut TagLookup,
-    repository: &TargetRepository,
     known: &mut Known,
     record: &mut Record,
 ) -> Result<Option<Vec<LayerId>>> {
@@ -75,7 +68,7 @@ pub(super) async fn plan_image(
         return Err(streamed_otherwise(layer));
     }
     let new: Vec<PlannedLayer> = new.into_iter().cloned().collect();
-    let new = learn(session, image, new, streamed.is_empty(), lookup, repository, known).await?;
+    let new = learn(session, image, new, streamed.is_empty(), lookup, known).await?;
     for Manifest { config, .. } in image.manifests() {
         registry::check_blob_size(&session.client, &Subject::Config(config.digest), config.bytes.len() as u64)
             .map_err(|error| error.hint("An artifact without a config uses `{}`: save it with that."))?;
@@ -115,13 +108,12 @@ async fn learn(
     layers: Vec<PlannedLayer>,
     is_first: bool,
     lookup: &mut TagLookup,
-    repository: &TargetRepository,
     known: &mut Known,
 ) -> Result<Vec<PlannedLayer>> {
     let all_stated = |layers: &[PlannedLayer]| layers.iter().all(PlannedLayer::is_verbatim);
     let moves_for_sure = has_another(session, lookup, image);
     // Where every digest is stated, other images have nothing to tell. What was streamed has been looked up.
-    let is_open = !all_stated(&layers) && known.images.is_empty() && !repository.is_only_planned;
+    let is_open = !all_stated(&layers) && known.images.is_empty() && !lookup.is_only_planned;
     let images = async { if is_open { read_images(session, lookup, Some(image)).await } else { Vec::new() } };
     let (images, rule) = join(images, look_up_rule(session, &lookup.rule, moves_for_sure)).await;
     known.images.extend(images);
@@ -133,7 +125,7 @@ async fn learn(
     };
     match covered {
         Some(blobs) => known.blobs = blobs,
-        None if repository.is_only_planned => {}
+        None if lookup.is_only_planned => {}
         None => {
             let manifests = if is_first { image.manifests() } else { Vec::new() };
             known.blobs.extend(ask(session, &plan::questions(&manifests, &layers)).await?);

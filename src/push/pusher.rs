@@ -323,14 +323,14 @@ impl TargetPush<'_> {
         let connection = unless_stopped(&stop, connecting).await?;
         let session = TargetSession::new(context, source.target, target, connection, stop.clone());
         (record.name, record.tags) = (Some(session.name()), session.tags.clone());
-        let (mut lookup, repository) = unless_stopped(&stop, look_up(&session, record)).await?;
+        let mut lookup = unless_stopped(&stop, look_up(&session, record)).await?;
         let mut known = Known::default();
         if source.is_streamed() {
-            known = unless_stopped(&stop, look_ahead(&session, &mut lookup, &repository)).await?;
+            known = unless_stopped(&stop, look_ahead(&session, &mut lookup)).await?;
             Uploader::new(&session, source, record, &mut known).send_streamed(source).await?;
         }
         let image = unless_stopped(&stop, source.image()).await?;
-        let planning = plan_image(&session, &image, &mut lookup, &repository, &mut known, record);
+        let planning = plan_image(&session, &image, &mut lookup, &mut known, record);
         let layers = unless_stopped(&stop, planning).await?;
         if context.options().dry_run {
             note_tags(&session, &image.image, &lookup, &known, record);

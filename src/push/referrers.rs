@@ -132,11 +132,11 @@ fn broken_ties(
             Content::Manifest(_) => &[],
             Content::Index(index) => index.children.as_slice(),
         });
-        let about = listed.filter(|child| child.role == role).filter_map(|child| digest(&child.content));
+        let about = listed.filter(|child| child.role == role).filter_map(|child| child.content.digest());
         let about: HashSet<Digest> = about.collect();
         let attestations = about.len();
         // An attestation may have it for its subject besides.
-        let is_other = |it: &Referrer| digest(&it.content).is_none_or(|digest| !about.contains(&digest));
+        let is_other = |it: &Referrer| it.content.digest().is_none_or(|digest| !about.contains(&digest));
         let referrers = referrers_of(archives, &[stated.digest]).into_iter();
         let referrers = referrers.filter(|it| it.map_or(true, is_other)).count();
         let mut ties = Vec::new();
@@ -175,10 +175,6 @@ fn referrers_of<'a>(archives: &'a [Arc<Archive>], digests: &[Digest]) -> Vec<Res
         }
     }
     found
-}
-
-fn digest(content: &Content) -> Option<Digest> {
-    content.original().map(|stated| stated.digest)
 }
 
 /// Whether a manifest below was corrected.

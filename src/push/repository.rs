@@ -12,9 +12,9 @@ use crate::error::{Code, Error, Kind, Result};
 
 /// What is known of a target's repository.
 #[derive(Debug, Default)]
-pub(super) struct TargetRepository {
+struct TargetRepository {
     /// It does not exist yet, and this is only a plan.
-    pub(super) is_only_planned: bool,
+    is_only_planned: bool,
     /// Whether its tags may move, if that was learned on the way.
     rule: TagRule,
 }
@@ -25,7 +25,7 @@ pub(super) struct TargetRepository {
 ///
 /// # Errors
 /// If the repository is missing and is not created, or if the tags have to be known and are not.
-pub(super) async fn look_up(session: &TargetSession, record: &mut Record) -> Result<(TagLookup, TargetRepository)> {
+pub(super) async fn look_up(session: &TargetSession, record: &mut Record) -> Result<TagLookup> {
     let explain = |error| session.explain(error);
     let options = session.options();
     // A plan has to find out whether the registry answers, as the push would.
@@ -40,7 +40,8 @@ pub(super) async fn look_up(session: &TargetSession, record: &mut Record) -> Res
     if !looks_first && is_needed(session, &lookup.rule) && !state.is_only_planned {
         lookup = look_up_tags(session, lookup.rule).await.map_err(explain)?;
     }
-    Ok((lookup, state))
+    lookup.is_only_planned = state.is_only_planned;
+    Ok(lookup)
 }
 
 /// Makes sure that the repository exists, which the lookup of the tags may have shown.

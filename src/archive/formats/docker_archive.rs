@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::archive::contents::{Contents, Unusable};
+use crate::archive::contents::{Contents, Fault, Root, Unusable};
 use crate::archive::document::{MAX_LIST, SavedImage, image_config, into_oci, parse};
 use crate::archive::file_names::{BlobPaths, MANIFEST_JSON, OCI_LAYOUT, hex_digest};
 use crate::archive::files::{Files, Place};
@@ -17,7 +17,6 @@ use crate::archive::image_name::canonical;
 use crate::archive::layer_format::detect;
 use crate::archive::layout::{Layout, MAX_DESCRIPTORS, miscount, missing_file};
 use crate::archive::model::{Content, Image, Layer, Manifest, NonDistributableLayer, Provenance};
-use crate::archive::root::{Fault, Root};
 use crate::compress::{ByteSource, Compression, FileCompression};
 use crate::error::{Code, Error, Result, shown};
 use crate::oci::{DiffId, Digest};

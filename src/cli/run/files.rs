@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::cli::files as paths;
+use crate::cli::files::{self as paths, OutputFile};
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::file::{self, FileId};
 use crate::output::report;
@@ -78,94 +78,64 @@ fn is_part_of(layout: &Path, path: &Path, id: &FileId) -> bool {
     files.any(|file| FileId::of(&file).as_ref() == Some(id))
 }
 
-/// A sort of file that a run may leave behind, and the next one replaces.
-pub(super) struct Output {
-    /// What it holds, for people.
-    pub(super) what: &'static str,
-    /// The option that names it.
-    option: &'static str,
-    /// Whether a file that begins so is one.
-    is_one: fn(&str) -> bool,
-}
+impl OutputFile {
+    /// Returns whether a file that begins so is one that an earlier run can have written.
+    fn is_one(self, text: &str) -> bool {
+        match self {
+            Self::Report => text.starts_with('{') && text.contains("\"tool\"") && text.contains("\"ecr-push\""),
+            Self::Digest => {
+                let hex = text.trim().strip_prefix("sha256:");
+                hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            }
+            // BuildKit's own have further keys.
+            Self::Metadata => {
+                let keys = ["\"containerimage.", "\"image.name\"", "\"buildx.build."];
+                text.trim() == "{}" || text.starts_with('{') && keys.iter().any(|key| text.contains(key))
+            }
+            Self::Timeline => {
+                let policy = "default-src 'none'; style-src 'unsafe-inline'";
+                text.starts_with("<!DOCTYPE html>") && text.contains(policy)
+            }
+            Self::Variable => text.contains(':') && !text.trim().contains(char::is_whitespace),
+        }
+    }
 
-pub(super) const REPORT: Output = Output {
-    what: "report",
-    option: "report",
-    is_one: |text| text.starts_with('{') && text.contains("\"tool\"") && text.contains("\"ecr-push\""),
-};
-
-const DIGEST: Output = Output {
-    what: "digest",
-    option: "digest-file",
-    is_one: |text| {
-        let hex = text.trim().strip_prefix("sha256:");
-        hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
-    },
-};
-
-/// BuildKit's own have further keys.
-const METADATA: Output = Output {
-    what: "metadata",
-    option: "metadata-file",
-    is_one: |text| {
-        let keys = ["\"containerimage.", "\"image.name\"", "\"buildx.build."];
-        text.trim() == "{}" || text.starts_with('{') && keys.iter().any(|key| text.contains(key))
-    },
-};
-
-const TIMELINE: Output = Output {
-    what: "timeline",
-    option: "timeline",
-    is_one: |text| {
-        let policy = "default-src 'none'; style-src 'unsafe-inline'";
-        text.starts_with("<!DOCTYPE html>") && text.contains(policy)
-    },
-};
-
-/// A variable in a file of its own: a reference, a digest, or references with commas between.
-pub(super) const VARIABLE: Output = Output {
-    what: "variable",
-    option: "output-file",
-    is_one: |text| text.contains(':') && !text.trim().contains(char::is_whitespace),
-};
-
-impl Output {
     /// Opens the file. What it holds stays.
     ///
     /// # Errors
     /// If it cannot be written, or holds something that no earlier run can have written.
-    pub(super) fn open(&self, path: &Path) -> Result<File> {
+    pub(super) fn open(self, path: &Path) -> Result<File> {
         let fail = || {
-            let error = Error::usage(format!("cannot write the {} to {}", self.what, path.display()));
+            let error = Error::usage(format!("cannot write the {} to {}", self.what(), path.display()));
             error.code(Code::OutputFailed)
         };
         let opened = file::open_to_write(File::options().write(true).create(true).truncate(false), path);
         let file = opened.map_err(|error| {
             let advice = Advice::new("Use a file in an existing, writable folder");
-            fail().because(error).hint(advice.setting_with(self.option, "FILE"))
+            fail().because(error).hint(advice.setting_with(self.option(), "FILE"))
         })?;
         match self.may_replace(&file, path) {
             Ok(true) => Ok(file),
             Ok(false) => Err(fail()
-                .because(format!("the file exists and was not written by ecr-push as a {}", self.what))
+                .because(format!("the file exists and was not written by ecr-push as a {}", self.what()))
                 .hint("Use another file, or remove this one.")),
             Err(error) => Err(fail().because(error)),
         }
     }
 
     /// Checks that the file may be replaced, if there is one.
-    pub(super) fn check(&self, path: &Path) -> Result<()> {
+    pub(super) fn check(self, path: &Path) -> Result<()> {
         if path.exists() { self.open(path).map(drop) } else { Ok(()) }
     }
 
-    fn may_replace(&self, file: &File, path: &Path) -> io::Result<bool> {
+    fn may_replace(self, file: &File, path: &Path) -> io::Result<bool> {
         let metadata = file.metadata()?;
         if !metadata.is_file() || metadata.len() == 0 {
             return Ok(true);
         }
         let mut head = Vec::new();
         file::open(path)?.take(HEAD).read_to_end(&mut head)?;
-        Ok((self.is_one)(&String::from_utf8_lossy(&head)))
+        Ok(self.is_one(&String::from_utf8_lossy(&head)))
     }
 }
 
@@ -175,71 +145,55 @@ pub(super) fn clear(file: &File) -> io::Result<()> {
 }
 
 /// The files of a push, open and empty.
-pub(super) struct Files {
-    report: Option<Opened>,
-    digest: Option<Opened>,
-    metadata: Option<Opened>,
-    timeline: Option<Opened>,
-}
+pub(super) struct Files(Vec<Opened>);
 
 /// A file that is open.
 struct Opened {
-    what: &'static str,
+    holds: OutputFile,
     path: PathBuf,
     file: File,
 }
 
 impl Files {
-    /// Adds those that are named.
+    /// Adds them.
     pub(super) fn claim(files: &paths::Files, claims: &mut Claims) -> Result<()> {
-        let named = [
-            (REPORT, &files.report),
-            (DIGEST, &files.digest),
-            (METADATA, &files.metadata),
-            (TIMELINE, &files.timeline),
-        ];
-        let mut named = named.into_iter().filter_map(|(output, path)| Some((output, path.as_ref()?)));
-        named.try_for_each(|(output, path)| claims.write(output.what, path))
+        files.iter().try_for_each(|(holds, path)| claims.write(holds.what(), path))
     }
 
     /// Opens them. Once all are open, what they held is gone: it is of an earlier push.
     pub(super) fn open(files: paths::Files) -> Result<Self> {
-        let open = |output: Output, path: Option<PathBuf>| {
-            let opened = path.map(|path| Ok(Opened { what: output.what, file: output.open(&path)?, path }));
-            opened.transpose()
-        };
-        let files = Self {
-            report: open(REPORT, files.report)?,
-            digest: open(DIGEST, files.digest)?,
-            metadata: open(METADATA, files.metadata)?,
-            timeline: open(TIMELINE, files.timeline)?,
-        };
-        let all = [&files.report, &files.digest, &files.metadata, &files.timeline];
-        all.into_iter().flatten().try_for_each(|opened| clear(&opened.file).map_err(|error| opened.failed(error)))?;
-        Ok(files)
+        let open = |(holds, path): (OutputFile, PathBuf)| Ok(Opened { holds, file: holds.open(&path)?, path });
+        let files: Vec<Opened> = files.into_iter().map(open).collect::<Result<_>>()?;
+        files.iter().try_for_each(|opened| clear(&opened.file).map_err(|error| opened.failed(error)))?;
+        Ok(Self(files))
+    }
+
+    fn get(&self, holds: OutputFile) -> Option<&Opened> {
+        self.0.iter().find(|opened| opened.holds == holds)
     }
 
     /// Writes the results of a successful push. After a failed one, no file remains that could be mistaken for a result.
     pub(super) fn write_result(&self, outcome: &Outcome) -> Vec<Error> {
-        let results = [(&self.digest, Ok(report::digest(outcome))), (&self.metadata, report::metadata(outcome))];
+        let digest = (OutputFile::Digest, Ok(report::digest(outcome)));
+        let results = [digest, (OutputFile::Metadata, report::metadata(outcome))];
         let settle = |opened: &Opened, text: Result<Option<String>>| opened.settle(text?);
-        let written = results.into_iter().filter_map(|(opened, text)| Some(settle(opened.as_ref()?, text)));
+        let written = results.into_iter().filter_map(|(holds, text)| Some(settle(self.get(holds)?, text)));
         written.filter_map(Result::err).collect()
     }
 
     /// Whether a page is wanted that shows what took how long.
     pub(super) fn has_timeline(&self) -> bool {
-        self.timeline.is_some()
+        self.get(OutputFile::Timeline).is_some()
     }
 
     /// Writes that page.
     pub(super) fn write_timeline(&self, text: &str) -> Result<()> {
-        self.timeline.as_ref().map_or(Ok(()), |timeline| timeline.write(text))
+        self.get(OutputFile::Timeline).map_or(Ok(()), |timeline| timeline.write(text))
     }
 
     /// Writes the report.
     pub(super) fn write_report(&self, text: &str) -> Result<()> {
-        self.report.as_ref().map_or(Ok(()), |report| report.write(text))
+        self.get(OutputFile::Report).map_or(Ok(()), |report| report.write(text))
     }
 }
 
@@ -265,7 +219,7 @@ impl Opened {
     }
 
     fn failed(&self, error: io::Error) -> Error {
-        let what = format!("cannot write the {} to {}", self.what, self.path.display());
+        let what = format!("cannot write the {} to {}", self.holds.what(), self.path.display());
         Error::new(Kind::Input, what).code(Code::OutputFailed).because(error)
     }
 }

@@ -11,7 +11,6 @@ mod password;
 mod pipeline;
 mod program;
 mod push;
-mod rejected;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 mod signals;

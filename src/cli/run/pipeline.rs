@@ -7,6 +7,7 @@ use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::cli::files::OutputFile;
 use crate::cli::pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
 use crate::error::{Code, Error, Kind, Result, is_exhausted};
 use crate::file;
@@ -16,7 +17,7 @@ use crate::output::report::ci::{self, LogCommands, OutputFormat};
 use crate::output::writer::Log;
 use crate::push::{Event, Events, Outcome};
 
-use super::files::{Claims, VARIABLE, clear};
+use super::files::{Claims, clear};
 use super::stderr::{error_text, print_result};
 
 const AGENT: &str = "buildkite-agent";
@@ -146,7 +147,7 @@ impl CiOutput {
             Sink::Folder(folder) => {
                 return variables.iter().try_for_each(|set| {
                     let path = folder.join(&set.name);
-                    let file = VARIABLE.open(&path)?;
+                    let file = OutputFile::Variable.open(&path)?;
                     let written = clear(&file).and_then(|()| file::write_all(&file, format.text(set).as_bytes()));
                     written.map_err(|error| unset(&set.name, error))
                 });
@@ -172,7 +173,9 @@ pub(super) fn claim(pipeline: &Pipeline, claims: &mut Claims) -> Result<()> {
         Some(Variables { to: VariablesTo::File(path), .. }) => claims.write("file of variables", path),
         Some(Variables { name, to: VariablesTo::Folder(folder), .. }) => {
             let mut files = ci::names(name).into_iter().map(|name| folder.join(name));
-            files.try_for_each(|file| claims.write(VARIABLE.what, &file).and_then(|()| VARIABLE.check(&file)))
+            files.try_for_each(|file| {
+                claims.write(OutputFile::Variable.what(), &file).and_then(|()| OutputFile::Variable.check(&file))
+            })
         }
         _ => Ok(()),
     }

@@ -1,18 +1,24 @@
-//! The program: from the arguments to the exit code.
+//! The program: from the arguments to the exit code, also of a command line that leads to no push.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use super::files::{Claims, clear};
 use super::password::password_of;
-use super::stderr::{print, style, text_writer};
-use super::{batch, bundle, inspect, push, rejected, threads};
-use crate::cli::error_sinks::error_sinks;
-use crate::cli::output::ProgressArg;
+use super::pipeline::CiOutput;
+use super::stderr::{error_text, print, print_result, style, text_writer};
+use super::{batch, bundle, inspect, push, threads};
+use crate::cli::error_sinks::{ErrorSinks, error_sinks};
+use crate::cli::files::OutputFile;
+use crate::cli::output::{ProgressArg, PushOutput};
 use crate::cli::parse::{Command, parse};
-use crate::error::{Kind, Result};
+use crate::cli::pipeline::SummaryTo;
+use crate::error::{Error, Kind, Result};
+use crate::file;
 use crate::output::log::{Verbosity, sanitize};
-use crate::output::writer::Writer;
+use crate::output::report::{self, ReportCollector, RunInfo};
+use crate::output::writer::{Log, Writer};
 
 /// Runs the program with the arguments and the environment of this process, and returns its exit code.
 pub fn main() -> ExitCode {
@@ -23,7 +29,7 @@ pub fn main() -> ExitCode {
     done.unwrap_or_else(|error| {
         let sinks = error_sinks(&arguments, &environment);
         let writer = Writer::start(style(ProgressArg::Auto, Verbosity::Normal, sinks.log_format));
-        rejected::report_rejection(&error, sinks, writer.log(), started_at);
+        report_rejection(&error, sinks, writer.log(), started_at);
         ExitCode::from(error.kind().exit_code())
     })
 }
@@ -60,6 +66,44 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Inspect(inspect) => inspect::run(&inspect),
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(sandbox) => threads::for_server()?.block_on(super::sandbox::serve(sandbox)),
+        Command::Sandbox(args, create) => threads::for_server()?.block_on(super::sandbox::serve(args, create)),
+    }
+}
+
+/// Reports an error to people, to the CI system, and in the report if one is wanted. A report that cannot be written adds
+/// nothing, and a file that may be an input is not written to.
+fn report_rejection(error: &Error, sinks: ErrorSinks, log: &Log, started_at: SystemTime) {
+    let ErrorSinks { output, report, other_files, mut pipeline, .. } = sinks;
+    let display_name = pipeline.display_name.clone();
+    let mut claims = Claims::default();
+    let summary = match &pipeline.summary {
+        Some(SummaryTo::File(path)) => Some(path.clone()),
+        _ => None,
+    };
+    let others = other_files.iter().filter(|rival| Some(*rival) != summary.as_ref());
+    others.for_each(|rival| claims.read("the argument", rival));
+    if summary.is_some_and(|path| claims.write("summary", &path).is_err()) {
+        pipeline.summary = None;
+    }
+    match CiOutput::start(pipeline, log) {
+        Ok(ci) => {
+            log.write_raw(ci.error_text(error));
+            ci.summarize_rejection(error);
+        }
+        Err(_) => log.write_raw(error_text(error, log.style())),
+    }
+    let collector = ReportCollector::default();
+    let run = RunInfo { display_name: &display_name, collector: &collector, error: Some(error) };
+    let json = match report::rejection(run, started_at) {
+        Ok(json) => json,
+        Err(fault) => return log.write_raw(error_text(&fault, log.style())),
+    };
+    if let Some(report) = report.filter(|report| claims.write(OutputFile::Report.what(), report).is_ok())
+        && let Ok(file) = OutputFile::Report.open(&report)
+    {
+        let _unwritten = clear(&file).and_then(|()| file::write_all(&file, json.as_bytes()));
+    }
+    if output != PushOutput::Text {
+        let _unwritten = print_result(&json, log);
     }
 }

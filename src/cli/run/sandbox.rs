@@ -7,11 +7,11 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
 use super::signals::asked_to_stop;
-use crate::cli::parse;
+use crate::cli::parser::SandboxArgs;
 use crate::compress::size;
 use crate::ecr::Access;
 use crate::error::Result;
-use crate::oci::{EcrHost, Host, Target};
+use crate::oci::{EcrHost, Host, Repository, Target};
 use crate::output::log::Entry;
 use crate::output::writer::Log;
 use crate::push::{Options, Outcome, PushRequest, Pusher, ReadBack, TagState, read_back as read_back_target};
@@ -125,8 +125,8 @@ fn text_of(reference: &str, found: &ReadBack) -> String {
 }
 
 /// Runs a sandbox until Ctrl-C.
-pub(super) async fn serve(asked: parse::Sandbox) -> Result<ExitCode> {
-    let parse::Sandbox { listen, dir, discard, delay, create } = asked;
+pub(super) async fn serve(args: SandboxArgs, create: Vec<Repository>) -> Result<ExitCode> {
+    let SandboxArgs { listen, dir, discard, delay, .. } = args;
     let rules = Rules { delay, ..Rules::default() };
     let options = sandbox::Options { listen, dir, discard, rules, create, ..Default::default() };
     let region = options.region.clone();

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::lane::{Lane, pauses};
+use super::recording::{Lane, pauses};
 use super::requests::Request;
 use crate::compress::{Stage, size};
 use crate::output::report::text::duration;

@@ -4,7 +4,6 @@
 //! `recorder.rs` records events while the push runs, `page.rs` writes the page at the end.
 
 mod drawing;
-mod lane;
 mod page;
 mod recorder;
 mod recording;

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::drawing::{self, Axis, escaped, stacked, swatch};
-use super::lane::Lane;
-use super::recording::Recording;
+use super::recording::{Lane, Recording};
 use super::requests::Request;
 use super::shares::{shares, verdict};
 use crate::compress::size;

@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::lane::{Lane, pauses};
-use super::recording::Recording;
+use super::recording::{Lane, Recording, pauses};
 use crate::compress::Stage;
 
 /// What was done at a moment. Of several kinds of work at once, the first one counts.
