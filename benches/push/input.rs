@@ -32,7 +32,7 @@ pub(crate) enum Input {
     Twenty,
     /// One layer of 200 MB.
     One,
-    /// One layer of 500 MB as an OCI layout, compressed to some 200 MB.
+    /// One layer of 500 MB as an OCI layout, compressed to some 150 MB.
     OneCompressed,
     /// Four layers of 50 MB.
     Four,

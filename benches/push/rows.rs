@@ -131,11 +131,11 @@ pub(crate) const ROWS: [Row; 24] = [
     far("one-far", "one layer of 200 MB, 1 Gbit/s, 160 ms", Input::One),
     far("four-far", "four layers of 50 MB, 1 Gbit/s, 160 ms", Input::Four),
     far("twenty-far", "20 layers of 5 MB, 1 Gbit/s, 160 ms", Input::TwentyEqual),
-    far("kept-far", "one compressed layer of 200 MB, 1 Gbit/s, 160 ms", Input::OneCompressed),
+    far("kept-far", "one compressed layer of 150 MB, 1 Gbit/s, 160 ms", Input::OneCompressed),
     busy("one-busy", "one layer of 200 MB, 500 Mbit/s, 80 ms, 150 ms per response", Input::One),
     busy("four-busy", "four layers of 50 MB, 500 Mbit/s, 80 ms, 150 ms per response", Input::Four),
     busy("twenty-busy", "20 layers of 5 MB, 500 Mbit/s, 80 ms, 150 ms per response", Input::TwentyEqual),
-    busy("kept-busy", "one compressed layer of 200 MB, 500 Mbit/s, 80 ms, 150 ms per response", Input::OneCompressed),
+    busy("kept-busy", "one compressed layer of 150 MB, 500 Mbit/s, 80 ms, 150 ms per response", Input::OneCompressed),
     Row {
         line: Some(Line { cut_after: Some(50_000_000), ..FAR }),
         skopeo_arguments: &["--retry-times", "3"],
