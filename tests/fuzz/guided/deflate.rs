@@ -10,8 +10,10 @@ use libfuzzer_sys::fuzz_target;
 // The first bytes choose how often the others are repeated, the size of the blocks, and that of their dictionaries.
 fuzz_target!(|bytes: &[u8]| {
     let [copies, small, large, dictionary_len, data @ ..] = bytes else { return };
-    let data = data.repeat(1 + usize::from(copies % 20));
-    let block_len = 1 + usize::from(*small) + (usize::from(*large) << 11);
+    let mut data = data.repeat(1 + usize::from(copies % 20));
+    data.truncate(200_000);
+    // At most 100 blocks, so that many inputs are tried.
+    let block_len = (1 + usize::from(*small) + (usize::from(*large) << 11)).max(data.len() / 100);
     let dictionary_len = if *dictionary_len > 127 { data.len() } else { usize::from(*dictionary_len) << 9 };
     let mut encoder = Encoder::new();
     let mut stream = Vec::new();
