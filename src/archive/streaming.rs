@@ -92,7 +92,7 @@ pub(super) fn file(
         if *in_memory > MAX_TOTAL {
             return Err(Error::input(format!("the small files of the archive take more than {MAX_TOTAL} bytes"))
                 .code(Code::ArchiveUnsupported)
-                .hint("Write it into a file first: then they are not kept in memory."));
+                .hint("Write it into a file first: then they are not held in memory."));
         }
         bytes.take(len).read_to_end(&mut first).map_err(|error| unreadable(name, error))?;
     }

@@ -54,7 +54,7 @@ pub(super) struct Bundle {
     pub list: Option<PathBuf>,
     /// Patterns of names that are left out.
     pub exclude: Vec<String>,
-    /// Whether the registry of a name is kept.
+    /// Whether the registry of a name becomes a part of the repository.
     pub keep_registry: bool,
     /// Whether repository names are converted by Docker's rules.
     pub docker_naming: bool,

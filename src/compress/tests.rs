@@ -111,8 +111,9 @@ fn a_layer_can_be_decompressed_from_each_block_on() {
         }
     }
     let keep = CompressionSpec::Keep { compression: Compression::Uncompressed, decompress: false };
-    let kept = compress_indexed(source.reader(), source.len(), keep, &Pool::start(1), |_| ControlFlow::Continue(()));
-    assert!(kept.unwrap().1.is_empty());
+    let unchanged =
+        compress_indexed(source.reader(), source.len(), keep, &Pool::start(1), |_| ControlFlow::Continue(()));
+    assert!(unchanged.unwrap().1.is_empty());
 }
 
 /// Decompresses a deflate stream that starts after `dictionary`.

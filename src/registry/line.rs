@@ -51,7 +51,7 @@ struct Measured {
     blobs: Vec<u64>,
     /// Whether a stream broke or was rejected, so that nothing is streamed any more.
     is_unfit: bool,
-    /// Whether it was said that blobs are streamed.
+    /// Whether it was logged that blobs are streamed.
     is_explained: bool,
 }
 
@@ -133,7 +133,7 @@ impl Line {
         self.measured().latency.unwrap_or_default()
     }
 
-    /// Returns whether it was not said before that blobs are streamed.
+    /// Returns whether it was not logged before that blobs are streamed.
     pub(super) fn explain(&self) -> bool {
         !std::mem::replace(&mut self.measured().is_explained, true)
     }

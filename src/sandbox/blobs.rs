@@ -131,11 +131,11 @@ pub(super) async fn add(
     let mut feed = feed(server, exchange, name, id)?;
     let parts = server.rules(|rules| rules.parts.clone());
     feed = receive(server, exchange, feed, &parts).await?;
-    let (status, told) = match parts {
+    let (status, received) = match parts {
         Parts::Ecr => (StatusCode::CREATED, feed.upload()?.first_part()),
         _ => (StatusCode::ACCEPTED, feed.upload()?.received()),
     };
-    let last = told.saturating_sub(1);
+    let last = received.saturating_sub(1);
     feed.release();
     let mut response = empty(status);
     set(&mut response, "location", location(server, exchange, name, &format!("uploads/{id}")));
@@ -168,7 +168,7 @@ pub(super) async fn complete(
         let spoiled = feed.upload()?.expects(None);
         feed.release();
         return Err(
-            spoiled.map_or_else(|wrong| Refusal::wrong_offset(wrong.said, wrong.expected), |()| Refusal::HangUp)
+            spoiled.map_or_else(|wrong| Refusal::wrong_offset(wrong.stated, wrong.expected), |()| Refusal::HangUp)
         );
     }
     let is_kept = server.rules(|rules| rules.layers == LayerState::ArchivedAndKept)
@@ -272,7 +272,7 @@ async fn receive<'a>(
     };
     if let Err(wrong) = feed.upload()?.expects(range.map(|range| range.start)) {
         feed.release();
-        return Err(Refusal::wrong_offset(wrong.said, wrong.expected));
+        return Err(Refusal::wrong_offset(wrong.stated, wrong.expected));
     }
     // Where the length is known, so is what becomes of it; otherwise the disk fills up in the middle.
     let length = exchange.header(header::CONTENT_LENGTH).and_then(|length| digits(length.trim()));
@@ -303,13 +303,13 @@ async fn receive<'a>(
 
 /// `GET` on a session: how much arrived, where the rules let it be asked.
 pub(super) fn status(server: &Server, exchange: &Exchange, name: &Repository, id: &str) -> Result<Response, Refusal> {
-    let told = server.rules(|rules| rules.upload_status);
-    if told == UploadStatus::Unknown {
+    let status = server.rules(|rules| rules.upload_status);
+    if status == UploadStatus::Unknown {
         return Err(Refusal::no_session(id, name, &server.account));
     }
     let mut feed = feed(server, exchange, name, id)?;
     let upload = feed.upload()?;
-    let bytes = if told == UploadStatus::Stuck { upload.first_part() } else { upload.received() };
+    let bytes = if status == UploadStatus::Stuck { upload.first_part() } else { upload.received() };
     let spoiled = upload.is_spoiled();
     feed.release();
     if spoiled {
@@ -317,7 +317,7 @@ pub(super) fn status(server: &Server, exchange: &Exchange, name: &Repository, id
     }
     let mut response = empty(StatusCode::NO_CONTENT);
     set(&mut response, "location", location(server, exchange, name, &format!("uploads/{id}")));
-    let range = match told {
+    let range = match status {
         UploadStatus::Counted => format!("bytes=0-{bytes}"),
         _ => format!("0-{}", bytes.saturating_sub(1)),
     };
@@ -363,7 +363,7 @@ pub(super) fn head(server: &Server, name: &Repository, digest: &str) -> Result<R
 pub(super) fn redirect(server: &Server, name: &Repository, digest: &str) -> Result<Response, Refusal> {
     let (digest, blob) = find(server, name, digest)?;
     if let Blob::Discarded(size) = blob {
-        let message = format!("The sandbox discarded the {size} bytes of this blob, as it was told to");
+        let message = format!("The sandbox discarded the {size} bytes of this blob, as configured");
         return Err(Refusal::new(StatusCode::NOT_FOUND, "BLOB_UNKNOWN", message));
     }
     let object = format!("/blob/{name}/{digest}");

@@ -83,7 +83,7 @@ pub(super) fn injected(server: &Server, exchange: &mut Exchange, trouble: &Troub
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Refusal::new(status, code, message)
         }
-        Trouble::Throttle { .. } | Trouble::ThrottleUntil(_) => Refusal::Said {
+        Trouble::Throttle { .. } | Trouble::ThrottleUntil(_) => Refusal::Custom {
             status: StatusCode::TOO_MANY_REQUESTS,
             code: "TOOMANYREQUESTS".into(),
             message: "Rate exceeded".into(),
@@ -106,8 +106,8 @@ fn refuse(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Respons
 fn say_no(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Response {
     match refusal {
         // The response to a HEAD has no body.
-        Refusal::Said { status, .. } if exchange.method == Method::HEAD => empty(status),
-        Refusal::Said { status, code, message, retry_after } => {
+        Refusal::Custom { status, .. } if exchange.method == Method::HEAD => empty(status),
+        Refusal::Custom { status, code, message, retry_after } => {
             let body = json!({"errors": [{"code": code, "message": message}]});
             let mut response = reply(status, body.to_string());
             set(&mut response, "content-type", "application/json; charset=utf-8");
@@ -234,7 +234,7 @@ async fn put_manifest(
     Ok(response)
 }
 
-/// Said even if the tag has that very digest (<https://github.com/aws/containers-roadmap/issues/2179>).
+/// Returned even if the tag has that very digest (<https://github.com/aws/containers-roadmap/issues/2179>).
 fn immutable(words: ImmutableWords, tag: &Tag, name: &Repository) -> Refusal {
     let what = match words {
         ImmutableWords::Repository => "repository",

@@ -207,15 +207,16 @@ async fn sts(server: &Server, exchange: &mut Exchange) -> Response {
     let wanted_id = server.rules(|rules| rules.external_id.clone());
     match action.as_str() {
         "AssumeRole" if is_denied || wanted_id.is_some() && wanted_id != assumed.external_id => {
-            let said = format!("User: {caller} is not authorized to perform: sts:AssumeRole on resource: {role}");
-            return refuse(server, "AccessDenied", &said);
+            let message = format!("User: {caller} is not authorized to perform: sts:AssumeRole on resource: {role}");
+            return refuse(server, "AccessDenied", &message);
         }
         "AssumeRoleWithWebIdentity" if is_denied => {
             return refuse(server, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
         }
         "AssumeRoleWithWebIdentity" if field("WebIdentityToken").is_none_or(|it| it.split('.').count() != 3) => {
-            let said = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)";
-            return refuse(server, "InvalidIdentityToken", said);
+            let message =
+                "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)";
+            return refuse(server, "InvalidIdentityToken", message);
         }
         "AssumeRole" | "AssumeRoleWithWebIdentity" => {}
         _ => return refuse(server, "InvalidAction", &format!("Could not find operation {action}")),
@@ -225,8 +226,9 @@ async fn sts(server: &Server, exchange: &mut Exchange) -> Response {
     let is_chained = action == "AssumeRole" && assumed.signed_by.as_ref().is_some_and(|key| key.starts_with("ASIA"));
     let most = if is_chained { 3600 } else { 43_200 };
     if seconds.is_some_and(|seconds| !(900..=most).contains(&seconds)) {
-        let said = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining";
-        return refuse(server, "ValidationError", said);
+        let message =
+            "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining";
+        return refuse(server, "ValidationError", message);
     }
     let lifetime =
         server.rules(|rules| rules.session_lifetime).unwrap_or_else(|| Duration::from_secs(seconds.unwrap_or(3600)));

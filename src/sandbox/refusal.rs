@@ -13,7 +13,7 @@ use crate::oci::Repository;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Refusal {
     /// With the registry's list of errors, which has one entry.
-    Said { status: StatusCode, code: String, message: String, retry_after: Option<String> },
+    Custom { status: StatusCode, code: String, message: String, retry_after: Option<String> },
     /// With an empty body.
     Silent(StatusCode),
     /// 401, with ECR's challenge.
@@ -26,7 +26,7 @@ pub(super) enum Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self::Said { status, code: code.into(), message: message.into(), retry_after: None }
+        Self::Custom { status, code: code.into(), message: message.into(), retry_after: None }
     }
 
     /// The request has a value that the service's model does not allow. The registry's face makes 405 of it
@@ -49,11 +49,11 @@ impl Refusal {
     }
 
     /// Bytes that do not follow the last one (<https://github.com/apple/containerization/issues/790>).
-    pub(super) fn wrong_offset(said: u64, expected: u64) -> Self {
+    pub(super) fn wrong_offset(stated: u64, expected: u64) -> Self {
         Self::new(
             StatusCode::RANGE_NOT_SATISFIABLE,
             "BLOB_UPLOAD_INVALID",
-            format!("First byte of the layer part is {said} instead of {expected}"),
+            format!("First byte of the layer part is {stated} instead of {expected}"),
         )
     }
 

@@ -300,7 +300,7 @@ pub enum UploadStatus {
     #[default]
     Unknown,
     /// The last byte that arrived, as the specification requires.
-    Told,
+    Reported,
     /// The length of the first part, as in ECR's `Range` after each part.
     Stuck,
     /// The number of bytes that arrived instead of the last byte, as on Quay. The response to a POST has the empty range by

@@ -48,7 +48,7 @@ impl Server {
     }
 
     /// The registry as ECR would call it. The sandbox is elsewhere, and clients must not go there: they push to the host
-    /// that they were told, never to `proxyEndpoint`
+    /// that is configured, never to `proxyEndpoint`
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>).
     pub(super) fn registry(&self) -> EcrHost {
         EcrHost { account: self.account.clone(), region: self.region.clone(), fips: false, dual_stack: false }

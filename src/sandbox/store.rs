@@ -91,7 +91,7 @@ pub(super) enum NoSession {
 }
 
 impl Store {
-    /// Opens the state, in memory or as it lies in a folder. With `discard` no large blob is kept from now on.
+    /// Opens the state, in memory or as it lies in a folder. With `discard` no large blob is stored from now on.
     pub(super) fn open(dir: Option<&Path>, discard: bool) -> Result<Self> {
         let mut inner = Inner::default();
         let mut folder = None;
@@ -243,8 +243,8 @@ impl Store {
             Ok(judged) => judged,
             Err(refusal) => return Some(Err(refusal)),
         };
-        let kept = self.keep_image(name, repo, tag, digest, image);
-        Some(kept.map(|()| digest).map_err(E::from))
+        let stored = self.keep_image(name, repo, tag, digest, image);
+        Some(stored.map(|()| digest).map_err(E::from))
     }
 
     fn keep_image(
@@ -358,14 +358,14 @@ impl Feed<'_> {
         self.upload.as_deref_mut().ok_or_else(|| io::Error::other("the upload session is gone"))
     }
 
-    /// Fails if there is no room for `length` more bytes among `space`.
+    /// Fails if `length` more bytes do not fit into `space`.
     pub(super) fn check_room(&self, length: u64, space: Option<u64>) -> io::Result<()> {
         let Some(space) = space else { return Ok(()) };
         let used = self.store.lock().used();
         if length > space.saturating_sub(used) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
-    /// Adds to the session, if there is room for it.
+    /// Adds to the session, if it fits.
     pub(super) fn write(&mut self, bytes: Bytes, space: Option<u64>) -> io::Result<()> {
         let length = bytes.len() as u64;
         self.check_room(length, space)?;

@@ -50,7 +50,7 @@ pub(super) enum Gathered {
 /// The offset of a request, and the expected offset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct WrongOffset {
-    pub(super) said: u64,
+    pub(super) stated: u64,
     pub(super) expected: u64,
 }
 
@@ -106,14 +106,14 @@ impl Upload {
     /// last one, except on a session whose body was cut, where ECR takes it for a new beginning at byte 0
     /// (<https://github.com/apple/container/issues/1895>).
     pub(super) fn expects(&self, start: Option<u64>) -> Result<(), WrongOffset> {
-        let said = start.unwrap_or_else(|| if self.cut.is_some() { 0 } else { self.received });
+        let stated = start.unwrap_or_else(|| if self.cut.is_some() { 0 } else { self.received });
         if self.is_spoiled() {
             // Never the offset of this request: a client that repeats an earlier offset does not succeed either.
-            let expected = if said == 0 { self.received.max(1) } else { 0 };
-            return Err(WrongOffset { said, expected });
+            let expected = if stated == 0 { self.received.max(1) } else { 0 };
+            return Err(WrongOffset { stated, expected });
         }
-        if said != self.received {
-            return Err(WrongOffset { said, expected: self.received });
+        if stated != self.received {
+            return Err(WrongOffset { stated, expected: self.received });
         }
         Ok(())
     }
@@ -177,9 +177,9 @@ impl Upload {
     pub(super) fn into_bytes(self, parts: &Parts) -> (Gathered, u64) {
         match (self.bytes, parts) {
             (Gathered::Memory(pieces), Parts::LastKept) => {
-                let kept = self.last_part;
+                let retained = self.last_part;
                 let whole = Bytes::from(pieces.concat());
-                (Gathered::Memory(vec![whole.slice(whole.len().saturating_sub(kept as usize)..)]), kept)
+                (Gathered::Memory(vec![whole.slice(whole.len().saturating_sub(retained as usize)..)]), retained)
             }
             (bytes, _) => (bytes, self.received),
         }
@@ -191,19 +191,19 @@ impl Upload {
 pub(super) struct Staged {
     file: File,
     path: PathBuf,
-    kept: bool,
+    is_permanent: bool,
 }
 
 impl Staged {
     pub(super) fn create(path: PathBuf) -> io::Result<Self> {
         let file = File::options().write(true).create_new(true).open(&path)?;
-        Ok(Self { file, path, kept: false })
+        Ok(Self { file, path, is_permanent: false })
     }
 
     /// Moves the file to its final path.
     pub(super) fn keep(mut self, place: &Path) -> io::Result<()> {
         std::fs::rename(&self.path, place)?;
-        self.kept = true;
+        self.is_permanent = true;
         Ok(())
     }
 
@@ -214,7 +214,7 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        if !self.kept {
+        if !self.is_permanent {
             // A file that remains is removed at the next start.
             std::fs::remove_file(&self.path).ok();
         }

@@ -207,7 +207,8 @@ fn answers_of_many_pages_are_read_to_their_end() {
 #[test]
 fn a_registry_that_advances_by_two_bytes_a_try_is_given_up() {
     let cut = Fault::once("ecr:UploadLayerPart", Trouble::CutAfter(2)).times(u32::MAX);
-    let rules = Rules { interrupted: Interrupted::Resumable, upload_status: UploadStatus::Told, ..Rules::default() };
+    let rules =
+        Rules { interrupted: Interrupted::Resumable, upload_status: UploadStatus::Reported, ..Rules::default() };
     let ecr = Ecr::with(&["team/app"], Rules { anonymous: true, faults: vec![cut], parts: Parts::Any, ..rules });
     let archive = ecr.env.scratch("large.tar");
     archive_builder::docker_save(&archive, &[archive_builder::tar_of("noise", &archive_builder::noise(7, 17 << 20))]);

@@ -180,7 +180,7 @@ impl Schedule {
         let mut enough = 3 * faults.iter().map(|fault| fault.times as usize).sum::<usize>();
         let few = dice.roll(2) as usize;
         let interrupted = dice.of(&[Interrupted::Spoiled, Interrupted::Resumable]);
-        let upload_status = dice.of(&[UploadStatus::Unknown, UploadStatus::Told, UploadStatus::Stuck]);
+        let upload_status = dice.of(&[UploadStatus::Unknown, UploadStatus::Reported, UploadStatus::Stuck]);
         let closed_twice = dice.of(&[ClosedTwice::Unknown, ClosedTwice::Created]);
         let locations = dice.of(&[Locations::Absolute, Locations::Path, Locations::Query, Locations::Relative]);
         let mut rules = Rules { interrupted, upload_status, closed_twice, locations, faults, ..Rules::default() };

@@ -29,7 +29,7 @@ fn distribution() -> Rules {
     Rules {
         parts: Parts::Any,
         locations: Locations::Query,
-        upload_status: UploadStatus::Told,
+        upload_status: UploadStatus::Reported,
         interrupted: Interrupted::Resumable,
         anonymous: true,
         ..Rules::default()

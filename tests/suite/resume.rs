@@ -87,7 +87,7 @@ fn unchanged(path: &str) {
 #[test]
 fn a_push_that_was_killed_is_resumed() {
     // With the offset from the registry, or without; unchanged, or compressed during the upload.
-    let reports_status = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
+    let reports_status = Rules { upload_status: UploadStatus::Reported, ..keeps_sessions() };
     let packed = |path: &str| {
         archive_builder::docker_save(path, &[archive_builder::tar_of("noise", &archive_builder::noise(4, 60 * MIB))]);
     };
@@ -130,7 +130,7 @@ fn an_interrupted_push_leaves_only_the_sessions_open_that_the_next_one_resumes()
 
 #[test]
 fn a_resume_costs_one_request_and_prints_one_line() {
-    let reports_status = Rules { upload_status: UploadStatus::Told, ..keeps_sessions() };
+    let reports_status = Rules { upload_status: UploadStatus::Reported, ..keeps_sessions() };
     let resumed = "resuming layer sha256:";
     let lost = ": cannot resume the upload; uploading all of it";
     // A session that ECR may have spoiled costs no more than one that it keeps.
@@ -149,7 +149,7 @@ fn a_resume_costs_one_request_and_prints_one_line() {
 #[test]
 fn a_full_disk_does_not_start_the_upload_again() {
     let rules = Rules { parts: Parts::Any, anonymous: true, space: Some(41 * MIB as u64), ..keeps_sessions() };
-    let stage = Stage::with(Rules { upload_status: UploadStatus::Told, ..rules }, unchanged);
+    let stage = Stage::with(Rules { upload_status: UploadStatus::Reported, ..rules }, unchanged);
     let target = format!("{}/team/app:1", stage.ecr.address());
     let push = || {
         let arguments =
@@ -231,7 +231,7 @@ fn what_a_broken_archive_left_there_is_not_gone_on_with_for_the_mended_one() {
 
 #[test]
 fn entries_that_were_mixed_up_cost_no_more_than_starting_again() {
-    for upload_status in [UploadStatus::Told, UploadStatus::Unknown] {
+    for upload_status in [UploadStatus::Reported, UploadStatus::Unknown] {
         let rules = Rules { upload_status, ..keeps_sessions() };
         let small = |path: &str| archive_builder::oci_layout(path, &[archive_builder::noise(9, 24 * MIB)]).clear();
         let large = Stage::with(rules, unchanged);

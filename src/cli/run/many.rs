@@ -1,4 +1,4 @@
-//! Runs many pushes, some at a time, and reports each as it ends. Nothing is kept of an image but its counts.
+//! Runs many pushes, some at a time, and reports each as it ends. Of an image, only counts remain in memory.
 
 use std::io::Read as _;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Tokens: literals and matches, which are kept until the Huffman codes of their block are known.
+//! Tokens: literals and matches, which are stored until the Huffman codes of their block are known.
 //!
 //! A token is a `u32` of two fields and the extra bits of the distance. So writing one takes two table lookups and no branch:
 //!

@@ -1,4 +1,4 @@
-//! The rows of a terminal, kept and drawn by indicatif: a bar a layer, the total, and the status.
+//! The rows of a terminal, managed and drawn by indicatif: a bar a layer, the total, and the status.
 
 use std::time::{Duration, Instant};
 

@@ -118,8 +118,8 @@ async fn repositories_that_break_a_constraint_are_not_created() {
     for (change, name) in cases {
         let mut request = json!({"repositoryName": "new"});
         request.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-        let (status, said, _) = bench.api("CreateRepository", request).await.exception();
-        assert_eq!((status, said.as_str()), (400, name), "{change}");
+        let (status, exception, _) = bench.api("CreateRepository", request).await.exception();
+        assert_eq!((status, exception.as_str()), (400, name), "{change}");
     }
     assert_eq!(bench.sandbox.repositories(), ["team/app"]);
 }

@@ -24,17 +24,17 @@ async fn a_large_blob_is_checked_and_there_but_cannot_be_read() {
         let request = json!({"repositoryName": "team/app", "layerDigests": [digest]});
         let layer = bench.api("BatchCheckLayerAvailability", request).await.json()["layers"][0].clone();
         assert_eq!((&layer["layerAvailability"], &layer["layerSize"]), (&json!("AVAILABLE"), &json!(large.len())));
-        let discarded = format!("The sandbox discarded the {size} bytes of this blob, as it was told to");
+        let discarded = format!("The sandbox discarded the {size} bytes of this blob, as configured");
         assert_eq!(bench.call("GET", &path).await.refusal(), (404, "BLOB_UNKNOWN".into(), discarded));
         assert_eq!(bench.sandbox.blob("team/app", &digest), None);
 
-        // What is small is kept, and so are manifests.
+        // Small blobs are stored, and so are manifests.
         assert_eq!(bench.push(&small).await, Digest::of(&small));
         assert_eq!(bench.sandbox.blob("team/app", &Digest::of(&small)), Some(small));
         assert!(bench.sandbox.image("team/app", "v1").is_some());
     }
-    let kept = std::fs::read_dir(dir.0.join("team/app/blobs/sha256")).unwrap();
-    let longest = kept.map(|entry| entry.unwrap().metadata().unwrap().len()).max();
+    let stored = std::fs::read_dir(dir.0.join("team/app/blobs/sha256")).unwrap();
+    let longest = stored.map(|entry| entry.unwrap().metadata().unwrap().len()).max();
     assert_eq!(longest, Some(MIB as u64));
 }
 

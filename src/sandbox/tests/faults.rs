@@ -199,7 +199,7 @@ async fn a_session_tells_how_much_arrived_if_the_rules_let_it() {
     let at = |mib: usize| format!("0-{}", mib * MIB - 1);
     for (rule, status, range) in [
         (UploadStatus::Unknown, 404, String::new()),
-        (UploadStatus::Told, 204, at(12)),
+        (UploadStatus::Reported, 204, at(12)),
         (UploadStatus::Stuck, 204, at(6)),
     ] {
         bench.sandbox.set_rules(|rules| rules.upload_status = rule);

@@ -59,7 +59,7 @@ async fn more_requests_at_once_than_are_served_are_throttled() {
     for _ in 0..3 {
         assert_eq!(bench.call("GET", "/v2/").await.status, StatusCode::OK, "one at a time has its place");
     }
-    // Who goes away makes room too, as soon as the sandbox notices.
+    // A client that disconnects frees memory, as soon as the sandbox notices.
     bench.sandbox.set_rules(|rules| rules.most_at_once = Some(1));
     assert_eq!(bench.call("GET", "/v2/").await.status.as_u16(), 429);
     drop(two);
@@ -93,13 +93,13 @@ async fn a_full_disk_takes_nothing_more_until_there_is_room() {
     assert_eq!(bench.put(&url, &digest, &other).await.refusal(), full);
     assert_eq!(bench.last().body_bytes, MIB as u64 + 1);
     assert_eq!(bench.patch(&url, Some((0, MIB - 1)), other[..MIB].to_vec()).await.status, StatusCode::ACCEPTED);
-    assert_eq!(bench.put(&url, &digest, &other[MIB..]).await.refusal(), full, "uploads take room too");
+    assert_eq!(bench.put(&url, &digest, &other[MIB..]).await.refusal(), full, "uploads take memory, too");
     assert_eq!(bench.sandbox.open_uploads(), 1);
     bench.sandbox.set_rules(|rules| rules.space = Some(3 * MIB as u64 + 1));
     assert_eq!(bench.put(&url, &digest, &other[MIB..]).await.status, StatusCode::CREATED);
     assert_eq!(bench.patch(&bench.begin().await, None, vec![1]).await.refusal(), full);
 
-    // A dropped upload makes room, and a blob that was there already takes none.
+    // A dropped upload frees memory, and a blob that was there already takes none.
     bench.sandbox.set_rules(|rules| rules.space = Some(4 * MIB as u64));
     let url = bench.begin().await;
     assert_eq!(bench.patch(&url, None, noise(MIB - 1)).await.status, StatusCode::ACCEPTED);
@@ -128,9 +128,9 @@ async fn a_disk_can_get_full_while_a_stream_comes() {
     let reply = send(bench.request("PATCH", &url).body(stream)).await;
     assert_eq!(reply.refusal(), (500, "UNKNOWN".into(), "no space left on device".into()));
     assert_eq!(bench.last().body_bytes, 3 * MIB as u64, "a client that is still sending gets to see why");
-    bench.sandbox.set_rules(|rules| rules.upload_status = UploadStatus::Told);
-    let told = bench.call("GET", &url).await;
-    let arrived = told.header("range").strip_prefix("0-").unwrap().parse::<usize>().unwrap() + 1;
+    bench.sandbox.set_rules(|rules| rules.upload_status = UploadStatus::Reported);
+    let reply = bench.call("GET", &url).await;
+    let arrived = reply.header("range").strip_prefix("0-").unwrap().parse::<usize>().unwrap() + 1;
     assert!((1..=MIB).contains(&arrived), "{arrived}");
     bench.sandbox.set_rules(|rules| rules.space = None);
     let reply = bench.patch(&url, Some((arrived, 3 * MIB - 1)), blob[arrived..].to_vec()).await;

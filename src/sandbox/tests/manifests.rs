@@ -1,4 +1,4 @@
-//! What is taken for an image, and what is said about the rest.
+//! What is accepted as an image, and the errors for the rest.
 
 use super::*;
 
@@ -179,16 +179,16 @@ async fn an_immutable_tag_stays_even_for_the_same_image() {
     let bench = Bench::with(Rules { immutable: true, ..Rules::default() }).await;
     let manifest = bench.image(b"layer").await;
     assert_eq!(bench.put_manifest("v1", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
-    let said = |what: &str| {
+    let refusal = |what: &str| {
         let message = format!(
             "The image tag 'v1' already exists in the 'team/app' repository and cannot be overwritten because the \
              {what} is immutable."
         );
         (400, "TAG_INVALID".to_owned(), message)
     };
-    assert_eq!(bench.put_manifest("v1", OCI_MANIFEST, &manifest).await.refusal(), said("tag"));
+    assert_eq!(bench.put_manifest("v1", OCI_MANIFEST, &manifest).await.refusal(), refusal("tag"));
     bench.sandbox.set_rules(|rules| rules.immutable_words = ImmutableWords::Repository);
-    assert_eq!(bench.put_manifest("v1", OCI_MANIFEST, &manifest).await.refusal(), said("repository"));
+    assert_eq!(bench.put_manifest("v1", OCI_MANIFEST, &manifest).await.refusal(), refusal("repository"));
     assert_eq!(bench.put_manifest("v2", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
 }
 

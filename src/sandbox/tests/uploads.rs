@@ -4,8 +4,8 @@ use std::io::Write as _;
 
 use super::*;
 
-fn wrong_offset(said: u64, expected: u64) -> (u16, String, String) {
-    let message = format!("First byte of the layer part is {said} instead of {expected}");
+fn wrong_offset(stated: u64, expected: u64) -> (u16, String, String) {
+    let message = format!("First byte of the layer part is {stated} instead of {expected}");
     (416, "BLOB_UPLOAD_INVALID".into(), message)
 }
 
@@ -95,9 +95,9 @@ async fn a_part_must_be_where_and_as_long_as_it_says() {
     let url = bench.begin().await;
     assert_eq!(bench.patch(&url, Some((0, 5 * MIB - 1)), vec![1; 5 * MIB]).await.status, StatusCode::CREATED);
     let expected = 5 * MIB as u64;
-    for said in [0, 5 * MIB + 1] {
-        let reply = bench.patch(&url, Some((said, said + 9)), vec![1; 10]).await;
-        assert_eq!(reply.refusal(), wrong_offset(said as u64, expected));
+    for stated in [0, 5 * MIB + 1] {
+        let reply = bench.patch(&url, Some((stated, stated + 9)), vec![1; 10]).await;
+        assert_eq!(reply.refusal(), wrong_offset(stated as u64, expected));
     }
     // Refused parts change nothing.
     for range in ["bytes 5242880-5242889", "5242880-5242888", "5242889-5242880", "+1-2", "1", "0-18446744073709551615"]
