@@ -33,6 +33,7 @@
 //! # Where to start
 //!
 //! - [`Pusher`], [`PushRequest`]: a push, also of many images or with a deadline
+//! - [`TagRequest`]: additional tags for an image that a repository has
 //! - [`Source`], [`ImageOptions`]: which archive, which image of it, which platforms
 //! - [`Target`], [`Host`], [`Tag`]: where it is pushed
 //! - [`Options`]: credentials ([`RegistryOptions`]), compression and reuse ([`LayerOptions`]), new repositories
@@ -100,9 +101,9 @@ pub use oci::{
 };
 pub use push::{
     Bundle, BundleOptions, CaBundle, CompressionPolicy, Event, Events, ExplicitCredentials, IfExists, ImageOptions,
-    ImageSummary, LayerAction, LayerCounts, LayerOptions, LayerOutcome, ListedReference, Options, Outcome, PlannedTag,
-    PushRequest, Pusher, PusherBuilder, RegistryOptions, RepositoryOptions, Reuse, Saved, Shard, TagOutcome, TagState,
-    TargetOutcome,
+    ImageReference, ImageSummary, LayerAction, LayerCounts, LayerOptions, LayerOutcome, ListedReference, Options,
+    Outcome, PlannedTag, PushRequest, Pusher, PusherBuilder, RegistryOptions, RepositoryOptions, Reuse, Saved, Shard,
+    TagOutcome, TagRequest, TagState, TargetOutcome,
 };
 pub use registry::{Keychain, Login, RetryConfig};
 pub use request_log::{Named, RequestRecord, Subject, TargetId};

@@ -6,10 +6,10 @@ use std::time::Duration;
 use clap::{ArgAction, ValueEnum};
 
 use super::bundle::BundleArgs;
-use super::credentials::CredentialArgs;
 use super::files::FileArgs;
 use super::output::{LogFormatArg, ProgressArg};
 use super::pipeline::PipelineArgs;
+use super::registries::{RegionArgs, RegistryArgs};
 use super::repository::RepositoryArgs;
 use super::values::{CompressionArg, RecipeArg, number, seconds};
 use crate::push::Reuse;
@@ -73,26 +73,12 @@ pub(super) struct OptionArgs {
     /// Additional tag for every target (repeatable) [default without any tag: latest]
     #[arg(short, long, value_name = "TAG", help_heading = "Target")]
     pub(super) tag: Vec<String>,
-    /// AWS region of targets without HOST (repeatable) [default: environment or profile]
-    #[arg(long, value_name = "REGION", help_heading = "Target")]
-    pub(super) region: Vec<String>,
-    /// AWS account of targets without HOST and of VPC endpoints [default: your own]
-    #[arg(long, value_name = "ACCOUNT", help_heading = "Target")]
-    pub(super) registry_id: Option<String>,
+    #[command(flatten)]
+    pub(super) region: RegionArgs,
     #[command(flatten)]
     pub(super) repository: RepositoryArgs,
-    /// User name for a registry that is not Amazon's [default: the logins of docker and podman]
-    #[arg(long, value_name = "NAME", requires = "password_stdin", help_heading = "Target")]
-    pub(super) username: Option<String>,
-    /// Read the password for --username from standard input
-    #[arg(long, requires = "username", help_heading = "Target")]
-    pub(super) password_stdin: bool,
-    /// PEM file of additional CA certificates to trust; loopback hosts then use HTTPS, too
-    #[arg(long, value_name = "FILE", conflicts_with = "insecure", help_heading = "Target")]
-    pub(super) ca_file: Option<PathBuf>,
-
     #[command(flatten)]
-    pub(super) credentials: CredentialArgs,
+    pub(super) registry: RegistryArgs,
 
     /// Layers to upload at once [default: 6, at most 4 of them larger than a chunk]
     #[arg(long, value_parser = number::<usize>, value_name = "N", help_heading = "Transfer")]

@@ -170,7 +170,7 @@ fn line(
     options.tag.extend(line.tag);
     options.join = line.join;
     if !line.role_arn.is_empty() {
-        options.credentials.set_roles(line.role_arn.clone());
+        options.registry.credentials.set_roles(line.role_arn.clone());
     }
     let push = push(PushArgs { archive: line.archive, target: line.target, options }, environment)?;
     for (source, _) in push.request.sources() {
@@ -199,7 +199,7 @@ fn refuse_line_options(options: &OptionArgs) -> Result<()> {
         ("--join", !options.join.is_empty()),
         ("--expect-digest", options.expect_digest.is_some()),
         ("--all-images", options.bundle.is_used()),
-        ("--username", options.username.is_some()),
+        ("--username", options.registry.username.is_some()),
     ];
     match of_line.iter().find(|(_, is_used)| *is_used) {
         Some((option, _)) => Err(Error::usage(format!("{option} is not for a whole batch"))

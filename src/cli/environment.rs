@@ -21,7 +21,7 @@ pub(super) fn with_environment(
     let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
     let mut all = Vec::new();
     match command.find_subcommand(&first).cloned() {
-        Some(verb) if ["batch", "inspect", "policy"].contains(&&*first) => {
+        Some(verb) if ["batch", "inspect", "policy", "tag"].contains(&&*first) => {
             all.push(arguments.remove(0));
             command = verb;
         }

@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::output::log::LogFormat;
+use crate::output::log::{LogFormat, Verbosity};
 
 /// The format of stderr.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
@@ -56,4 +56,13 @@ pub(super) enum PushOutput {
     Json,
     /// One JSON object a line for each of several images, and one for all of them
     Jsonl,
+}
+
+/// Returns what is logged if `-v` is given so many times.
+pub(super) fn verbosity(count: u8) -> Verbosity {
+    match count {
+        0 => Verbosity::Normal,
+        1 => Verbosity::Details,
+        _ => Verbosity::Requests,
+    }
 }

@@ -17,6 +17,7 @@ use super::parser::{Cli, CliCommand, command};
 use super::pipeline::PipelineArgs;
 use super::policy::{self, PolicyArgs, PolicyText};
 use super::push::{Push, push};
+use super::tag::{Tagging, tagging};
 use super::values::region;
 use super::{generated_docs, subcommand, targets};
 use crate::error::{Code, Error, Result};
@@ -28,6 +29,8 @@ use crate::oci::Repository;
 pub(super) enum Command {
     /// Push an image.
     Push(Box<Push>),
+    /// Put additional tags.
+    Tag(Box<Tagging>),
     /// Show what an archive contains.
     Inspect(Inspect),
     /// Push the images of a batch.
@@ -66,6 +69,7 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
     let cli = Cli::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     match cli.subcommand {
         Some(CliCommand::Inspect(args)) => args.read(environment).map(Command::Inspect),
+        Some(CliCommand::Tag(args)) => tagging(*args, environment).map(|tagging| Command::Tag(Box::new(tagging))),
         Some(CliCommand::Completions(args)) => generated_docs::completions(&args, command()).map(Command::Print),
         Some(CliCommand::Man(args)) => generated_docs::manual(&args, command()).map(Command::Print),
         Some(CliCommand::Batch(args)) => Ok(Command::Batch(args)),
@@ -83,7 +87,7 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
 fn policy_of(args: PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PolicyText> {
     let PolicyArgs { target, terraform, signing_profile, mut options } = args;
     // The push runs elsewhere, in another environment. No password is read.
-    (options.credentials, options.username) = (CredentialArgs::default(), None);
+    (options.registry.credentials, options.registry.username) = (CredentialArgs::default(), None);
     (options.pipeline, options.files) = (PipelineArgs::default(), FileArgs::default());
     let without_aws = |name: &str| environment(name).filter(|_| !name.starts_with("AWS_"));
     let target = targets::without_archive(target)?;

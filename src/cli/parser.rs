@@ -12,6 +12,7 @@ use super::batch::BatchArgs;
 use super::generated_docs::{CompletionArgs, ManArgs};
 use super::inspect::InspectArgs;
 use super::policy::PolicyArgs;
+use super::tag::TagArgs;
 #[cfg(feature = "sandbox")]
 use super::values::{address, milliseconds};
 
@@ -49,6 +50,7 @@ Examples:
   ecr-push image.tar 123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app:1.4 --tag latest
   ecr-push image.tar localhost:5000/app:1
   docker save app:1 | ecr-push - team/app:1 --region eu-west-1
+  ecr-push tag team/app:1.4 stable            (give a pushed image another tag)
   ecr-push inspect image.tar                  (show what the archive contains)
   ecr-push policy team/app --region eu-west-1 (print the IAM policy for a push)
   ecr-push --sandbox image.tar team/app:1     (try it without an AWS account)";
@@ -73,6 +75,10 @@ pub(super) enum CliCommand {
     Inspect(InspectArgs),
     /// Push many images: a file has the arguments of one push on each line
     Batch(Box<BatchArgs>),
+    /// Give an image that is in a repository additional tags, without the archive
+    ///
+    /// Reads its manifest and puts it under each tag. Nothing else is sent, and the digest stays the same.
+    Tag(Box<TagArgs>),
     /// Print the smallest IAM policy that allows a push to these targets (works offline)
     ///
     /// Takes all options of a push, since they decide which permissions it needs.

@@ -6,16 +6,15 @@ use std::path::PathBuf;
 use super::arguments::{OptionArgs, PushArgs, ReuseArg};
 use super::bundle::Bundle;
 use super::files::Files;
-use super::output::{ProgressArg, PushOutput};
+use super::output::{ProgressArg, PushOutput, verbosity};
 use super::pipeline::Pipeline;
-use super::values::{at_least_one, bytes, chunk_size, compression, digest, image_selector, region, registry_endpoint};
-use super::{credentials, env_checks, files, logins, targets, transports};
+use super::registries::AwsUse;
+use super::values::{at_least_one, bytes, chunk_size, compression, digest, image_selector};
+use super::{env_checks, files, logins, targets, transports};
 use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
-use crate::ecr::Access;
 use crate::error::{Advice, Code, Error, Result};
 use crate::oci::{Tag, Target, TargetPrefix};
-use crate::output::log::LogFormat;
-use crate::output::log::Verbosity;
+use crate::output::log::{LogFormat, Verbosity};
 use crate::push::{ImageOptions, LayerOptions, Options, PushRequest, RegistryOptions, RepositoryOptions};
 use crate::registry::RetryConfig;
 
@@ -102,23 +101,17 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             args.repository.targets(&texts)?
         }
     };
-    let targets = targets::in_registry(targets, args.registry_id.as_deref())?;
-    let regions = args.region.into_iter().map(region).collect::<Result<_>>()?;
-    let targets = targets::in_regions(targets, regions)?;
-    // Other registries and the sandbox need no AWS credentials.
-    let needs_aws = sandbox.is_none() && targets.iter().any(|to| to.host.as_ref().is_none_or(|it| it.is_amazon()));
-    let access = if needs_aws { Access::Aws(args.credentials.sources(environment)?) } else { Access::default() };
-    let ca_bundle = credentials::ca_bundle(&access, environment);
+    let targets = args.region.place(targets)?;
+    let aws = if sandbox.is_some() { AwsUse::Unneeded } else { AwsUse::of(&targets) };
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
     if !args.reuse_from.is_empty() && args.reuse != ReuseArg::Tag {
         return Err(Error::usage("--reuse-from needs --reuse tag")
             .code(Code::OptionConflict)
             .hint("Use only one of the two options."));
     }
-    let username = logins::username(args.username, &targets, &archives)?;
+    let username = logins::username(args.registry.username.take(), &targets, &archives)?;
     reporting.details = if sandbox.is_some() { Vec::new() } else { env_checks::proxies(environment) };
-    let replaced = env_checks::endpoints(environment).filter(|_| needs_aws);
-    reporting.notes = notes.into_iter().chain(replaced).collect();
+    reporting.notes = notes.into_iter().chain(aws.replaced_endpoint(environment)).collect();
     let request = PushRequest {
         source: archive,
         join,
@@ -136,18 +129,13 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     let usual = LayerOptions::default();
     let options = Options {
         registries: RegistryOptions {
-            access,
             report_caller: args.verbose > 0,
-            registry_id: args.registry_id,
-            login: None,
-            keychain: logins::keychain(environment),
-            ecr_endpoint: registry_endpoint(environment)?,
+            registry_id: args.region.registry_id,
             insecure: args.insecure,
-            ca_file: args.ca_file,
-            ca_bundle,
             retry: RetryConfig { retries: args.retries, stall_timeout: args.stall_timeout, ..RetryConfig::default() },
             limit_rate: args.limit_rate.as_deref().map(|text| bytes("--limit-rate", text)).transpose()?,
             ci,
+            ..args.registry.read(aws, environment)?
         },
         layers: LayerOptions {
             compression: compression(args.compression, args.compression_level, args.compression_recipe)?,
@@ -168,7 +156,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             lifecycle_policy: args.repository.lifecycle_policy.clone(),
             repository_policy: args.repository.repository_policy.clone(),
         },
-        if_exists: args.repository.if_exists(),
+        if_exists: args.repository.if_exists.into(),
         temp_dir: args.temp_dir.unwrap_or_else(std::env::temp_dir),
         deadline: args.deadline,
         dry_run: args.dry_run,
@@ -187,11 +175,7 @@ pub(super) fn reporting(
     let pipeline = pipeline.read(environment)?;
     files::check_stdout(output, &pipeline)?;
     let progress = if args.quiet { ProgressArg::None } else { args.progress };
-    let verbosity = match args.verbose {
-        0 => Verbosity::Normal,
-        1 => Verbosity::Details,
-        _ => Verbosity::Requests,
-    };
+    let verbosity = verbosity(args.verbose);
     let log_format = args.log_format.into();
     let (notes, details) = (Vec::new(), Vec::new());
     Ok((output, Reporting { notes, details, files, pipeline, progress, verbosity, log_format }))

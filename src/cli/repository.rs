@@ -18,9 +18,8 @@ const MAX_FILTERS: usize = 5;
 /// The options.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct RepositoryArgs {
-    /// Policy for tags that already exist, checked before anything is uploaded
-    #[arg(long, value_enum, default_value_t = IfExistsArg::Overwrite, value_name = "POLICY", help_heading = "Target")]
-    if_exists: IfExistsArg,
+    #[command(flatten)]
+    pub(super) if_exists: IfExistsArgs,
     /// Convert repository names to Docker's rules: lower case; only letters, digits, - . _ and /
     #[arg(long, help_heading = "Target")]
     pub(super) docker_naming: bool,
@@ -51,6 +50,14 @@ pub(super) struct RepositoryArgs {
     /// With --create-repository: JSON file with the repository policy
     #[arg(long, value_name = "FILE", help_heading = "Target")]
     pub(super) repository_policy: Option<PathBuf>,
+}
+
+/// The option for existing tags.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct IfExistsArgs {
+    /// Policy for tags that already exist, checked before anything is uploaded
+    #[arg(long, value_enum, default_value_t = IfExistsArg::Overwrite, value_name = "POLICY", help_heading = "Target")]
+    if_exists: IfExistsArg,
 }
 
 /// The policy for existing tags.
@@ -90,17 +97,18 @@ enum EncryptionArg {
     KmsDsse,
 }
 
-impl RepositoryArgs {
-    /// Returns the policy for existing tags.
-    pub(super) fn if_exists(&self) -> IfExists {
-        match self.if_exists {
-            IfExistsArg::Overwrite => IfExists::Overwrite,
-            IfExistsArg::SameOk => IfExists::SameOk,
-            IfExistsArg::Skip => IfExists::Skip,
-            IfExistsArg::Fail => IfExists::Fail,
+impl From<IfExistsArgs> for IfExists {
+    fn from(args: IfExistsArgs) -> Self {
+        match args.if_exists {
+            IfExistsArg::Overwrite => Self::Overwrite,
+            IfExistsArg::SameOk => Self::SameOk,
+            IfExistsArg::Skip => Self::Skip,
+            IfExistsArg::Fail => Self::Fail,
         }
     }
+}
 
+impl RepositoryArgs {
     /// Parses the targets, and returns notes about renamed repositories.
     pub(super) fn targets(&self, texts: &[String]) -> Result<(Vec<Target>, Vec<String>)> {
         if !self.docker_naming {

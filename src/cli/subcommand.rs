@@ -55,7 +55,6 @@ fn equivalent(word: &str) -> Option<Advice> {
             .command("docker buildx build --output type=docker,dest=image.tar ."),
         "copy" | "cp" | "pull" => Advice::new("Copy the image into an archive first:")
             .command("skopeo copy docker://IMAGE oci-archive:image.tar"),
-        "tag" => Advice::new("Set additional tags with the push").setting_with("tag", "TAG"),
         _ => return None,
     };
     Some(advice)
@@ -125,6 +124,7 @@ mod tests {
             ("--listen 127.0.0.1:0 sandbox", "sandbox --listen 127.0.0.1:0"),
             ("--sandbox push a.tar b", "--sandbox a.tar b"),
             ("push a.tar b", "a.tar b"),
+            ("-q --tag x tag a b", "tag -q --tag x a b"),
         ] {
             assert_eq!(first(words(typed)), words(read), "{typed}");
         }
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_subcommand_of_another_tool_has_advice() {
-        for line in ["login", "logout x", "build .", "copy a b", "pull a", "--quiet tag a b"] {
+        for line in ["login", "logout x", "build .", "copy a b", "--quiet pull a"] {
             let error = refuse_unknown(&words(line)).unwrap_err();
             assert!(error.to_string().starts_with("there is no command ") && error.advice().is_some(), "{line}");
         }

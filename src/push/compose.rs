@@ -105,7 +105,7 @@ impl Composer<'_> {
             remote.config == manifest.config.digest && remote_layers.eq(stored)
         };
         let remote = self.remote.iter().filter(|_| manifest.original.is_none()).find(same)?;
-        let RemoteManifest { bytes, digest, media_type } = remote.manifest.clone();
+        let RemoteManifest { bytes, digest, media_type, .. } = remote.manifest.clone();
         Some(OriginalManifest { bytes, digest, media_type, subject: None })
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct PushContext {
     pub(super) run: Arc<Run>,
     pub(super) request: PushRequest,
     /// The plans of all targets, if the image is to have one digest.
-    pub(super) agreement: Option<Agreement>,
+    pub(super) agreement: Option<Arc<Agreement>>,
 }
 
 impl PushContext {

@@ -104,7 +104,12 @@ pub(super) fn remote_image(config: Digest, layers: &[(u8, u8)]) -> RemoteImage {
         compression: Compression::Gzip,
     });
     RemoteImage {
-        manifest: RemoteManifest { digest: Digest::of(&bytes), bytes, media_type: "application/json".into() },
+        manifest: RemoteManifest {
+            digest: Digest::of(&bytes),
+            bytes,
+            media_type: "application/json".into(),
+            stated_digest: None,
+        },
         config,
         config_size: 100,
         layers: layers.collect(),

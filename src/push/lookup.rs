@@ -3,7 +3,8 @@
 use super::options::Reuse;
 use super::session::TargetSession;
 use super::tags::{
-    ExistingTag, IfExists, ImageMatch, PlannedTag, TagConflict, TagOutcome, TagPlan, TagRule, TagState, image_match,
+    ExistingTag, IfExists, ImageMatch, PlannedTag, TagConflict, TagOutcome, TagPlan, TagRule, TagState, decide_tags,
+    image_match,
 };
 use super::time_limit::{described, in_time};
 use crate::archive::Image;
@@ -56,7 +57,8 @@ impl TagLookup {
         tags.iter().map(planned).collect()
     }
 
-    /// Returns the tags that exist, compared with the image and with its digest `root`, as far as these are known.
+    /// Returns the tags that exist, compared with the image and with its digest `root`, as far as these are known. If only the
+    /// digest is, another digest is another image.
     pub(super) fn existing(
         &self,
         image: Option<&Image>,
@@ -69,18 +71,17 @@ impl TagLookup {
             is_archived,
             image,
         };
+        let by_digest = |there: &RemoteManifest| match root {
+            Some(root) if root == there.digest => ImageMatch::Identical,
+            Some(_) => ImageMatch::Other,
+            None => ImageMatch::Unknown,
+        };
         let found = self.found.iter().map(|(tag, there)| {
             let matches = |image| image_match(there, image, root, is_digest_expected);
-            of(tag, there, false, image.map_or(ImageMatch::Unknown, matches))
+            of(tag, there, false, image.map_or_else(|| by_digest(there), matches))
         });
-        let archived = self.archived.iter().map(|(tag, there)| {
-            // What it is made of cannot be read.
-            let image = root.map_or(ImageMatch::Unknown, |root| match root == there.digest {
-                true => ImageMatch::Identical,
-                false => ImageMatch::Other,
-            });
-            of(tag, there, true, image)
-        });
+        // What an archived image is made of cannot be read.
+        let archived = self.archived.iter().map(|(tag, there)| of(tag, there, true, by_digest(there)));
         found.chain(archived).collect()
     }
 }
@@ -163,7 +164,7 @@ fn would_fail(error: &Error) -> bool {
 }
 
 /// Returns the tags of these that lead to an archived image. A registry does not serve one, and says that there is no image.
-async fn archived(session: &TargetSession, absent: Vec<Tag>) -> Result<Vec<(Tag, RemoteManifest)>> {
+pub(super) async fn archived(session: &TargetSession, absent: Vec<Tag>) -> Result<Vec<(Tag, RemoteManifest)>> {
     let Some((ecr, place)) = &session.ecr else { return Ok(Vec::new()) };
     let asked = absent.iter().map(|tag| ecr.archived(place, tag));
     let answers = futures_util::future::try_join_all(asked).await?;
@@ -174,7 +175,7 @@ async fn archived(session: &TargetSession, absent: Vec<Tag>) -> Result<Vec<(Tag,
             session.name(),
             digest.short()
         ));
-        Some((tag, RemoteManifest { bytes: Vec::new().into(), digest, media_type }))
+        Some((tag, RemoteManifest { bytes: Vec::new().into(), digest, media_type, stated_digest: None }))
     });
     Ok(archived.collect())
 }
@@ -191,6 +192,25 @@ pub(super) async fn look_up_rule(session: &TargetSession, rule: &TagRule, is_nee
     };
     session.note(format!("tag immutability of {} was not checked: {why}", session.name()));
     TagRule::Unknown
+}
+
+/// Decides on the tags that exist, and reports those that stay where they are, except those that were reported before. Asks
+/// whether tags may move if one of them would.
+///
+/// # Errors
+/// If a tag forbids the push.
+pub(super) async fn decide(
+    session: &TargetSession,
+    lookup: &mut TagLookup,
+    existing: &[ExistingTag],
+    reported: &TagPlan,
+) -> Result<TagPlan> {
+    let if_exists = session.options().if_exists;
+    let is_moved = existing.iter().any(|tag| !tag.is_archived && tag.image != ImageMatch::Identical);
+    lookup.rule = look_up_rule(session, &lookup.rule, if_exists == IfExists::Overwrite && is_moved).await;
+    let tags = decide_tags(existing, if_exists, &lookup.rule).map_err(|it| conflict(session, &it))?;
+    report_unchanged(session, &tags.unchanged, reported);
+    Ok(tags)
 }
 
 /// Reports tags that stay where they are, except those that were reported before.
@@ -239,6 +259,7 @@ mod tests {
             bytes: Vec::new().into(),
             digest: Digest::of(text.as_bytes()),
             media_type: String::new(),
+            stated_digest: None,
         };
         let (root, before) = (there("this").digest, there("other").digest);
         let lookup = TagLookup {

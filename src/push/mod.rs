@@ -40,6 +40,7 @@ mod record;
 mod referrers;
 mod remote;
 mod repository;
+mod retag;
 mod savings;
 mod session;
 mod shard;
@@ -68,6 +69,7 @@ pub use plan::LayerAction;
 pub use pusher::{Pusher, PusherBuilder};
 #[cfg(feature = "sandbox")]
 pub(crate) use read_back::{ReadBack, read_back};
+pub use retag::{ImageReference, TagRequest};
 pub use savings::Saved;
 pub use shard::Shard;
 pub use tags::{IfExists, PlannedTag, TagOutcome, TagState};

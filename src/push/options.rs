@@ -48,6 +48,11 @@ impl PushRequest {
         }
     }
 
+    /// Returns all archives.
+    pub(crate) fn archives(&self) -> impl Iterator<Item = &Source> {
+        self.sources().map(|(source, _)| source)
+    }
+
     /// Returns all archives, each with its image.
     pub(crate) fn sources(&self) -> impl Iterator<Item = (&Source, &ImageSelector)> {
         let joined = self.join.iter().map(|(source, selector)| (source, selector));

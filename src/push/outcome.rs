@@ -12,7 +12,7 @@ use super::plan::LayerAction;
 use super::tags::{PlannedTag, TagOutcome, TagState};
 use crate::archive::{Archive, Image, Layer};
 use crate::error::{Code, Error, Kind, Result};
-use crate::oci::{DiffId, Digest, Tag};
+use crate::oci::{DiffId, Digest, Tag, Target};
 
 /// The outcome of a push, complete also after an error.
 ///
@@ -45,9 +45,10 @@ use crate::oci::{DiffId, Digest, Tag};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// The archive, as it was named, or `standard input`; joined archives with ` + ` between them.
+    /// The archive, as it was named, or `standard input`; joined archives with ` + ` between them. If only tags were put, the
+    /// image that they point at.
     pub archive: String,
-    /// The image, if the archive could be read.
+    /// The image, if an archive was pushed and could be read.
     pub image: Option<ImageSummary>,
     /// The targets, in the order of the request.
     pub targets: Vec<TargetOutcome>,
@@ -263,7 +264,13 @@ fn serialize_seconds<S: Serializer>(seconds: &f64, serializer: S) -> std::result
 
 impl Outcome {
     pub(super) fn new(request: &PushRequest, options: &Options) -> Self {
-        let targets = request.targets.iter().map(|target| TargetOutcome {
+        let archives = request.archives().map(ToString::to_string).collect::<Vec<_>>();
+        Self::of_targets(archives.join(" + "), &request.targets, options)
+    }
+
+    /// Returns the outcome before any target is reached. `archive` is what the image comes from.
+    pub(super) fn of_targets(archive: String, targets: &[Target], options: &Options) -> Self {
+        let targets = targets.iter().map(|target| TargetOutcome {
             name: target.to_string(),
             tags: Vec::new(),
             placed: Vec::new(),
@@ -277,7 +284,7 @@ impl Outcome {
             lanes: options.layers.concurrency.max(1),
         });
         Self {
-            archive: request.sources().map(|(source, _)| source.to_string()).collect::<Vec<_>>().join(" + "),
+            archive,
             image: None,
             targets: targets.collect(),
             dry_run: options.dry_run,

@@ -4,7 +4,7 @@ use futures_util::future::join;
 
 use super::availability::ask;
 use super::compose::{root_digest, stated_digest};
-use super::lookup::{TagLookup, conflict, look_up_rule, report_unchanged};
+use super::lookup::{TagLookup, conflict, decide, look_up_rule, report_unchanged};
 use super::mount::find_mounts;
 use super::plan::{self, LayerAction, PlannedLayer};
 use super::producer::{missing, streamed_otherwise};
@@ -153,14 +153,8 @@ async fn plan_tags(
         None => record.layer(id).and_then(|layer| layer.stored),
     };
     let root = root_digest(image, options.layers.compression, session.manifests_to_keep(&known.images), &stored);
-    let existing = lookup.existing(Some(image), root, session.context.request.image.expect_digest.is_some());
-    let is_moved = existing.iter().any(|tag| !tag.is_archived && tag.image != ImageMatch::Identical);
-    let is_asked = options.if_exists == IfExists::Overwrite && is_moved;
-    lookup.rule = look_up_rule(session, &lookup.rule, is_asked).await;
-    let tags = decide_tags(&existing, options.if_exists, &lookup.rule);
-    let tags = tags.map_err(|it| conflict(session, &it))?;
-    report_unchanged(session, &tags.unchanged, &known.tags);
-    known.tags = tags;
+    let existing = lookup.existing(Some(image), root, session.is_digest_expected);
+    known.tags = decide(session, lookup, &existing, &known.tags).await?;
     Ok(())
 }
 
@@ -186,7 +180,7 @@ fn has_another(session: &TargetSession, lookup: &TagLookup, image: &Image) -> bo
     let stated = stated_digest(image, options.layers.compression);
     // What an index becomes is only known when its manifests are.
     let is_sure = stated.is_some() || matches!(image.content, Content::Manifest(_));
-    let existing = lookup.existing(Some(image), stated, session.context.request.image.expect_digest.is_some());
+    let existing = lookup.existing(Some(image), stated, session.is_digest_expected);
     let is_other = existing.iter().any(|tag| !tag.is_archived && tag.image == ImageMatch::Other);
     options.if_exists == IfExists::Overwrite && is_sure && is_other
 }

@@ -58,7 +58,7 @@ pub(super) fn publication(facts: &Facts<'_>, stored: &dyn Fn(&LayerId) -> Result
     let mut steps = Vec::new();
     // An image with uncompressed layers that are to be compressed is not what was asked for.
     if let Some(root) = has_all_of(facts.lookup, image).filter(|_| facts.is_verbatim) {
-        put_tags(facts, root, &mut steps)?;
+        steps.extend(tag_steps(facts.name, facts.tags, facts.lookup, facts.plan, root)?);
         return Ok(Publication { root: root.clone(), steps });
     }
     let put_content = |content: &Content, steps: &mut Vec<Step>| {
@@ -81,7 +81,7 @@ pub(super) fn publication(facts: &Facts<'_>, stored: &dyn Fn(&LayerId) -> Result
             None => Step::Manifest(referrer, None),
         });
     }
-    put_tags(facts, &root, &mut steps)?;
+    steps.extend(tag_steps(facts.name, facts.tags, facts.lookup, facts.plan, &root)?);
     Ok(Publication { root, steps })
 }
 
@@ -93,27 +93,37 @@ pub(super) fn note_of_change(image: &Image, root: &OriginalManifest) -> Option<S
     is_changed.then(|| changed(why, &image.content, root))
 }
 
-fn put_tags(facts: &Facts<'_>, root: &OriginalManifest, steps: &mut Vec<Step>) -> Result<()> {
-    for tag in facts.tags {
-        let before = facts.lookup.points_at(tag).map(|there| there.digest);
-        steps.push(match (facts.plan.unchanged(tag), before) {
+/// Returns what happens to the tags of a repository, now that the digest of their image is known.
+///
+/// # Errors
+/// If a tag must not point at this image.
+pub(super) fn tag_steps(
+    name: &str,
+    tags: &[Tag],
+    lookup: &TagLookup,
+    plan: &TagPlan,
+    root: &OriginalManifest,
+) -> Result<Vec<Step>> {
+    let step = |tag: &Tag| {
+        let before = lookup.points_at(tag).map(|there| there.digest);
+        Ok(match (plan.unchanged(tag), before) {
             (Some(unchanged), _) => Step::Leave(unchanged.clone()),
             (None, Some(before)) if before == root.digest => Step::Leave(TagOutcome::new(tag, root, TagState::There)),
             (None, before) => {
-                check_archived(facts, tag, root)?;
+                check_archived(name, lookup, plan, tag, root)?;
                 Step::Tag(tag.clone(), before)
             }
-        });
-    }
-    Ok(())
+        })
+    };
+    tags.iter().map(step).collect()
 }
 
 /// Checks that an archived image under a tag that must not move is the one that is put there.
-fn check_archived(facts: &Facts<'_>, tag: &Tag, root: &OriginalManifest) -> Result<()> {
-    let is_archived = facts.lookup.archived.iter().any(|(archived, _)| archived == tag);
-    match facts.plan.must_match.iter().find(|(it, _)| it == tag) {
+fn check_archived(name: &str, lookup: &TagLookup, plan: &TagPlan, tag: &Tag, root: &OriginalManifest) -> Result<()> {
+    let is_archived = lookup.archived.iter().any(|(archived, _)| archived == tag);
+    match plan.must_match.iter().find(|(it, _)| it == tag) {
         Some((_, archived)) if is_archived && *archived != root.digest => {
-            let what = format!("{}:{tag} exists as {archived}, which is another image", facts.name);
+            let what = format!("{name}:{tag} exists as {archived}, which is another image");
             Err(Error::new(Kind::Refused, what)
                 .code(Code::TagImmutable)
                 .because("that image is archived, and this one has another digest")

@@ -33,7 +33,8 @@ pub(super) async fn publish(
     if publication.steps.iter().any(|step| !matches!(step, Step::Leave(_))) {
         session.emit(Event::Publishing { target: session.target() });
     }
-    let mut put = put_all(session, image, publication, record).await;
+    let change = note_of_change(image, &publication.root);
+    let mut put = put_all(session, publication, change, record).await;
     if put.as_ref().is_err_and(is_missing_blob) {
         let name = session.name();
         session.emit(Event::Warning(format!("{name} does not have a layer any more; uploading it again")));
@@ -41,7 +42,8 @@ pub(super) async fn publish(
         let configs = configs(image);
         Uploader::new(session, source, record, known).send(lost, configs).await?;
         let publication = compose(session, image, lookup, known, record)?;
-        put = put_all(session, image, publication, record).await;
+        let change = note_of_change(image, &publication.root);
+        put = put_all(session, publication, change, record).await;
     }
     put.map_err(|error| explain(error, image))
 }
@@ -95,18 +97,20 @@ fn compose(
         is_verbatim: record.layers.iter().all(|layer| layer.planned.is_verbatim()),
     };
     let publication = publication(&facts, &|id| record.stored(id))?;
-    session.context.agreement.as_ref().map_or(Ok(()), |agreement| agreement.check_root(publication.root.digest))?;
+    session.agreement.as_ref().map_or(Ok(()), |agreement| agreement.check_root(publication.root.digest))?;
     Ok(publication)
 }
 
-/// Puts everything in its order.
-async fn put_all(
+/// Puts everything in its order. `change` is a note about the root, for which all below it has to be there.
+///
+/// # Errors
+/// If the registry refuses, or does not answer.
+pub(super) async fn put_all(
     session: &TargetSession,
-    image: &Image,
     Publication { root, steps }: Publication,
+    mut change: Option<String>,
     record: &mut Record,
 ) -> Result<()> {
-    let mut change = note_of_change(image, &root);
     for step in steps {
         if !matches!(step, Step::Manifest(..)) {
             change.take().into_iter().for_each(|note| session.note(note));

@@ -29,7 +29,7 @@ use crate::archive::{OpenedArchive, Source};
 use crate::compress::Pool;
 use crate::error::{Error, Kind, Result};
 use crate::oci::Target;
-use crate::request_log::Named;
+use crate::request_log::{Named, TargetId};
 use crate::reuse::LayerCache;
 
 /// How long a stopped push may take to close its uploads. What hangs then is abandoned.
@@ -65,8 +65,8 @@ const CLOSING: Duration = Duration::from_secs(4);
 /// ```
 #[derive(Clone)]
 pub struct Pusher {
-    run: Arc<Run>,
-    registries: Arc<Registries>,
+    pub(super) run: Arc<Run>,
+    pub(super) registries: Arc<Registries>,
 }
 
 /// Builds a [`Pusher`].
@@ -169,15 +169,25 @@ impl Pusher {
     /// # }
     /// ```
     pub async fn push(&self, request: PushRequest, stop: CancellationToken) -> Outcome {
-        let Some(deadline) = self.run.options.deadline else { return self.push_inner(request, stop).await };
         let in_time = stop.child_token();
-        let mut pushing = std::pin::pin!(self.push_inner(request, in_time.clone()));
-        match tokio::time::timeout(deadline, &mut pushing).await {
+        self.within_deadline(&stop, &in_time, self.push_inner(request, in_time.clone())).await
+    }
+
+    /// Returns the outcome of `running`, which `in_time` stops at the deadline.
+    pub(super) async fn within_deadline(
+        &self,
+        stop: &CancellationToken,
+        in_time: &CancellationToken,
+        running: impl Future<Output = Outcome>,
+    ) -> Outcome {
+        let Some(deadline) = self.run.options.deadline else { return running.await };
+        let mut running = std::pin::pin!(running);
+        match tokio::time::timeout(deadline, &mut running).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 // In good order, as after Ctrl-C: upload sessions are closed.
                 in_time.cancel();
-                let outcome = pushing.await;
+                let outcome = running.await;
                 if stop.is_cancelled() { outcome } else { outcome.too_late(deadline) }
             }
         }
@@ -186,7 +196,7 @@ impl Pusher {
     async fn push_inner(&self, request: PushRequest, stop: CancellationToken) -> Outcome {
         let mut outcome = Outcome::new(&request, &self.run.options);
         let targets = request.targets.len();
-        let agreement = self.run.options.layers.same_digest.then(|| Agreement::new(targets));
+        let agreement = self.run.options.layers.same_digest.then(|| Arc::new(Agreement::new(targets)));
         let context = Arc::new(PushContext { run: Arc::clone(&self.run), request, agreement });
         let mut reader = ArchiveReader::start(&context, &stop);
         // No registry is asked anything before the image is known, unless its layers have to be sent before that.
@@ -230,12 +240,6 @@ impl Pusher {
     /// Fails if it is not an archive of images, or is damaged.
     pub async fn open(&self, source: &Source, stop: &CancellationToken) -> Result<OpenedArchive> {
         unless_stopped(stop, open_archive(Arc::clone(&self.run), source.clone(), stop.clone())).await
-    }
-
-    /// Returns the registries of all pushes.
-    #[cfg(feature = "sandbox")]
-    pub(super) fn registries(&self) -> &Registries {
-        &self.registries
     }
 }
 
@@ -305,12 +309,7 @@ impl TargetPush<'_> {
         }
         hub.leave(id);
         self.context.agreement.iter().for_each(|agreement| agreement.leave(id));
-        if let Err(error) = &pushed {
-            let name = record.name.clone().unwrap_or_else(|| self.target.to_string());
-            self.context.emit(Event::TargetFailed { target: Named::new(id, name), reason: error.to_string() });
-        }
-        outcome.error = pushed.err();
-        record.into_outcome(outcome);
+        settle(&self.context.run, id, pushed, record, outcome);
     }
 
     /// The chain: each phase by its name, in the order in which facts become known.
@@ -321,7 +320,7 @@ impl TargetPush<'_> {
         let connecting: BoxFuture<'_, _> =
             Box::pin(registries.connect(target, &context.request.targets, shares, stop.clone()));
         let connection = unless_stopped(&stop, connecting).await?;
-        let session = TargetSession::new(context, source.target, target, connection, stop.clone());
+        let session = TargetSession::of_push(context, source.target, target, connection, stop.clone());
         (record.name, record.tags) = (Some(session.name()), session.tags.clone());
         let mut lookup = unless_stopped(&stop, look_up(&session, record)).await?;
         let mut known = Known::default();
@@ -356,7 +355,16 @@ impl TargetPush<'_> {
     }
 }
 
+/// Fills in the outcome of a target, and reports that it failed.
+pub(super) fn settle(run: &Run, id: TargetId, done: Result<()>, record: Record, outcome: &mut TargetOutcome) {
+    record.into_outcome(outcome);
+    if let Err(error) = &done {
+        run.emit(Event::TargetFailed { target: Named::new(id, outcome.name.clone()), reason: error.to_string() });
+    }
+    outcome.error = done.err();
+}
+
 /// Returns the result of `doing`, or an error as soon as the push is stopped.
-async fn unless_stopped<T>(stop: &CancellationToken, doing: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn unless_stopped<T>(stop: &CancellationToken, doing: impl Future<Output = Result<T>>) -> Result<T> {
     stop.run_until_cancelled(doing).await.unwrap_or_else(|| Err(Error::interrupted()))
 }

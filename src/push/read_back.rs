@@ -26,7 +26,7 @@ pub(crate) struct ReadBack {
 /// If something is not there, or not as its manifest says.
 pub(crate) async fn read_back(pusher: &Pusher, target: &Target, tag: &Tag) -> Result<ReadBack> {
     let targets = std::slice::from_ref(target);
-    let client = &Box::pin(pusher.registries().connect(target, targets, 1, CancellationToken::new())).await?.client;
+    let client = &Box::pin(pusher.registries.connect(target, targets, 1, CancellationToken::new())).await?.client;
     let root = manifest(client, tag.as_str()).await?;
     let mut found = ReadBack {
         digest: root.digest,

@@ -46,7 +46,7 @@ pub(super) async fn look_up(session: &TargetSession, record: &mut Record) -> Res
 
 /// Makes sure that the repository exists, which the lookup of the tags may have shown.
 async fn ensure(session: &TargetSession, exists: Option<bool>, record: &mut Record) -> Result<TargetRepository> {
-    let (options, policies) = (session.options(), &session.context.run.policies);
+    let (options, policies) = (session.options(), &session.run.policies);
     let has_settings = options.repositories.settings != NewRepository::default() || !policies.is_empty();
     let explain = |error| session.explain(error);
     if let Some(public) = &session.public {

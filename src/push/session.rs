@@ -7,8 +7,9 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::Event;
+use super::agreement::Agreement;
 use super::connect::Connection;
-use super::context::PushContext;
+use super::context::{PushContext, Run};
 use super::options::Options;
 use super::plan::{LayerAction, PlannedLayer};
 use crate::ecr::{self, Ecr, EcrPublic, RepositoryLocation, UploadProbe};
@@ -23,8 +24,14 @@ const CLOSING: Duration = Duration::from_millis(800);
 
 /// One target whose registry answered.
 pub(super) struct TargetSession {
-    pub(super) context: Arc<PushContext>,
+    pub(super) run: Arc<Run>,
     id: TargetId,
+    /// How many targets there are.
+    pub(super) targets: usize,
+    /// The plans of all targets, if the image is to have one digest.
+    pub(super) agreement: Option<Arc<Agreement>>,
+    /// Whether only one digest may be tagged.
+    pub(super) is_digest_expected: bool,
     pub(super) client: Client,
     pub(super) host: Host,
     pub(super) repository: Repository,
@@ -44,9 +51,27 @@ pub(super) struct TargetSession {
 }
 
 impl TargetSession {
-    /// Returns the session of a target that is connected to.
+    /// Returns the session of a target of a push.
+    pub(super) fn of_push(
+        context: &PushContext,
+        id: TargetId,
+        target: &Target,
+        connection: Connection,
+        stop: CancellationToken,
+    ) -> Self {
+        let PushContext { run, request, agreement } = context;
+        Self {
+            targets: request.targets.len(),
+            agreement: agreement.clone(),
+            is_digest_expected: request.image.expect_digest.is_some(),
+            tags: tags(target, &request.tags),
+            ..Self::new(run, id, target, connection, stop)
+        }
+    }
+
+    /// Returns the session of a single target that is connected to.
     pub(super) fn new(
-        context: &Arc<PushContext>,
+        run: &Arc<Run>,
         id: TargetId,
         target: &Target,
         connection: Connection,
@@ -54,12 +79,15 @@ impl TargetSession {
     ) -> Self {
         let Connection { client, host, ecr, place, public } = connection;
         Self {
-            context: Arc::clone(context),
+            run: Arc::clone(run),
             id,
+            targets: 1,
+            agreement: None,
+            is_digest_expected: false,
             client,
             host,
             repository: target.repository.clone(),
-            tags: tags(target, &context.request.tags),
+            tags: tags(target, &[]),
             ecr,
             place,
             public,
@@ -71,25 +99,25 @@ impl TargetSession {
 
     /// Returns the options of the run.
     pub(super) fn options(&self) -> &Options {
-        self.context.options()
+        &self.run.options
     }
 
     /// Waits for the plans of the other targets, and has every layer sent for which they differ, if the image is to have one
     /// digest.
     pub(super) async fn agree(&self, planned: &mut [(PlannedLayer, LayerAction)]) {
-        if let Some(agreement) = &self.context.agreement {
+        if let Some(agreement) = &self.agreement {
             agreement.agree(self.id, planned).await;
         }
     }
 
     /// Returns the images whose manifests may be taken over from the repository: none if all targets are to have the same.
     pub(super) fn manifests_to_keep<'b>(&self, images: &'b [RemoteImage]) -> &'b [RemoteImage] {
-        if self.context.agreement.is_some() { &[] } else { images }
+        if self.agreement.is_some() { &[] } else { images }
     }
 
     /// Reports an event.
     pub(super) fn emit(&self, event: Event) {
-        self.context.emit(event);
+        self.run.emit(event);
     }
 
     /// Reports something worth a line.

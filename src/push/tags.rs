@@ -252,7 +252,7 @@ impl TagPlan {
 pub(super) fn decide_tags(existing: &[ExistingTag], policy: IfExists, rule: &TagRule) -> Result<TagPlan, TagConflict> {
     let (mut plan, mut conflicts) = (TagPlan::default(), Vec::new());
     for it in existing {
-        let ExistingTag { tag, there: RemoteManifest { bytes, digest, media_type }, .. } = it;
+        let ExistingTag { tag, there: RemoteManifest { bytes, digest, media_type, .. }, .. } = it;
         let named = || (tag.clone(), *digest);
         let unchanged = |state| {
             let (tag, media_type) = (tag.clone(), media_type.clone());
@@ -310,7 +310,7 @@ mod tests {
 
     fn there(text: &str) -> RemoteManifest {
         let digest = Digest::of(text.as_bytes());
-        RemoteManifest { bytes: Vec::new().into(), digest, media_type: String::new() }
+        RemoteManifest { bytes: Vec::new().into(), digest, media_type: String::new(), stated_digest: None }
     }
 
     /// Names what happens to one tag.

@@ -82,11 +82,8 @@ impl<'a> Uploader<'a> {
         record: &'a mut Record,
         known: &'a mut Known,
     ) -> Self {
-        let kib = session
-            .options()
-            .layers
-            .large_per_target(session.context.request.targets.len())
-            .saturating_mul(KIB_OF_A_CHUNK as usize);
+        let layers = session.options().layers.large_per_target(session.targets);
+        let kib = layers.saturating_mul(KIB_OF_A_CHUNK as usize);
         let source = LayerSource { hub: Arc::clone(&source.hub), target: source.target, streamed: Default::default() };
         Self {
             session,
@@ -442,7 +439,7 @@ fn remember(session: &TargetSession, planned: &PlannedLayer, sent: &LayerSummary
         Some(took) => known.with_time(took),
         None => known,
     };
-    if let Err(error) = session.context.run.cache.record(known) {
+    if let Err(error) = session.run.cache.record(known) {
         session.note(format!("layer cache disabled: {error} ({})", Setting::with("cache", "FILE")));
     }
 }

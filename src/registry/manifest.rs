@@ -29,6 +29,8 @@ pub(crate) struct RemoteManifest {
     pub digest: Digest,
     /// The media type that the registry states.
     pub media_type: String,
+    /// The digest that the registry states, if it does.
+    pub stated_digest: Option<Digest>,
 }
 
 /// The result of the lookup of a tag or a digest.
@@ -138,8 +140,9 @@ impl Client {
             Err(error) => return Err(error),
         };
         let media_type = reply.header(CONTENT_TYPE.as_str()).unwrap_or_default();
+        let stated_digest = content_digest(&reply.headers);
         let bytes = reply.body();
-        Ok(ManifestLookup::Found(RemoteManifest { digest: Digest::of(&bytes), bytes, media_type }))
+        Ok(ManifestLookup::Found(RemoteManifest { digest: Digest::of(&bytes), bytes, media_type, stated_digest }))
     }
 }
 

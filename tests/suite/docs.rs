@@ -110,7 +110,8 @@ const PAGES_OF_OTHER_TOOLS: [&str; 5] =
 
 #[test]
 fn every_option_that_a_page_names_exists() {
-    let commands = [&["--help"][..], &["inspect", "--help"], &["policy", "--help"], &["sandbox", "--help"]];
+    let commands =
+        [&["--help"][..], &["tag", "--help"], &["inspect", "--help"], &["policy", "--help"], &["sandbox", "--help"]];
     let help = commands.map(|arguments| options(&TestEnv::new().run(arguments).exits_with(0).stdout));
     let help: BTreeSet<String> = help.into_iter().flatten().collect();
     let own = pages().iter().filter(|page| !PAGES_OF_OTHER_TOOLS.iter().any(|path| page.path.starts_with(path)));

@@ -3,13 +3,13 @@
 use super::harness::{TestEnv, finish};
 use super::markdown::check_file;
 
-const COMMANDS: [&str; 6] = ["", "inspect", "policy", "sandbox", "completions", "man"];
+const COMMANDS: [&str; 7] = ["", "tag", "inspect", "policy", "sandbox", "completions", "man"];
 
 const INTRODUCTION: &str = "# Command line
 
 <!-- Generated from `ecr-push --help` by tests/suite/docs_reference.rs: DOCS_UPDATE=1 cargo test --test suite docs -->
 
-Options may stand anywhere, also before a command. Options of a push, of `inspect` and of `policy` can also be set in the environment.
+Options may stand anywhere, also before a command. Options of a push, of `tag`, `inspect` and `policy` can also be set in the environment.
 The variable is `ECR_PUSH_` and the name in capitals, with `_` for `-`: `ECR_PUSH_REGION` for `--region`.
 [Scripting](scripting.md#options-in-the-environment) has the rules.
 ";

@@ -46,11 +46,11 @@ fn completions_and_the_manual_know_every_option() {
         assert!(page.contains(&format!("\n.SH {section}\n")), "{section} is missing: {page}");
     }
     assert!(!page.contains(".SH EXTRA"));
-    for command in ["inspect", "policy", "sandbox", "completions", "man"] {
+    for command in ["tag", "inspect", "policy", "sandbox", "completions", "man"] {
         let page = env.run(&["man", command]).succeeds().stdout;
         assert!(page.contains(&format!(".TH ecr-push-{command} 1")), "{page}");
     }
-    env.run(&["man", "nope"]).fails_with(2).stderr_has(&["no command", "inspect, man, policy, sandbox"]);
+    env.run(&["man", "nope"]).fails_with(2).stderr_has(&["no command", "inspect, man, policy, sandbox, tag"]);
     env.run(&["completions", "tcsh"]).fails_with(2).stderr_has(&["bash, elvish, fish, powershell, zsh"]);
 }
 

@@ -120,6 +120,7 @@ mod reported_archives;
 mod repositories;
 mod request_log;
 mod resume;
+mod retag;
 mod schedules;
 mod signed_images;
 #[cfg(unix)]

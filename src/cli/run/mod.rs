@@ -15,6 +15,7 @@ mod push;
 mod sandbox;
 mod signals;
 mod stderr;
+mod tag;
 mod threads;
 
 pub use program::main;

@@ -8,7 +8,7 @@ use super::files::{Claims, clear};
 use super::password::password_of;
 use super::pipeline::CiOutput;
 use super::stderr::{error_text, print, print_result, style, text_writer};
-use super::{batch, bundle, inspect, push, threads};
+use super::{batch, bundle, inspect, push, tag, threads};
 use crate::cli::error_sinks::{ErrorSinks, error_sinks};
 use crate::cli::files::OutputFile;
 use crate::cli::output::{ProgressArg, PushOutput};
@@ -57,6 +57,14 @@ fn run(command: Command) -> Result<ExitCode> {
             done
         }
         Command::Batch(args) => batch::run(*args),
+        Command::Tag(mut tagging) => {
+            let password = |user| password_of(user, None);
+            tagging.options.registries.login = tagging.username.take().map(password).transpose()?;
+            let runtime = threads::for_requests()?;
+            let done = runtime.block_on(tag::run(*tagging));
+            runtime.shutdown_background();
+            done
+        }
         Command::Policy(policy) => {
             let writer = text_writer();
             policy.notes.iter().for_each(|note| writer.log().write_raw(sanitize(&format!("{note}\n"))));
@@ -66,7 +74,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Inspect(inspect) => inspect::run(&inspect),
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(args, create) => threads::for_server()?.block_on(super::sandbox::serve(args, create)),
+        Command::Sandbox(args, create) => threads::for_requests()?.block_on(super::sandbox::serve(args, create)),
     }
 }
 

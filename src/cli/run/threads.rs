@@ -62,9 +62,8 @@ pub(super) fn for_push(request: &PushRequest, options: &mut LayerOptions) -> Res
     Ok(runtime)
 }
 
-/// Starts the runtime of a server, which needs no threads beside its workers.
-#[cfg(feature = "sandbox")]
-pub(super) fn for_server() -> Result<Runtime> {
+/// Starts the runtime of what moves no layers, and needs no threads beside its workers.
+pub(super) fn for_requests() -> Result<Runtime> {
     let workers = workers();
     if available(workers)? == workers {
         return start(Builder::new_multi_thread().worker_threads(workers));

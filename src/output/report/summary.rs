@@ -93,10 +93,14 @@ fn succeeded(outcome: &Outcome) -> impl Iterator<Item = &TargetOutcome> {
     outcome.targets.iter().filter(|target| target.error.is_none())
 }
 
-/// What was pushed to a target.
+/// What was pushed to a target. Without an archive, only tags were put.
 fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
+    let only_tags = outcome.image.is_none();
     let (name, uploaded) = (&target.name, target.layer_counts().upload);
     let all = if target.layers.len() == 1 { "1 layer".into() } else { format!("{} layers", target.layers.len()) };
+    if outcome.dry_run && only_tags {
+        return format!("{name}: nothing was sent");
+    }
     if outcome.dry_run {
         let bytes: u64 =
             target.layers.iter().filter(|l| l.action == LayerAction::Upload).map(|l| l.archive_bytes).sum();
@@ -108,7 +112,9 @@ fn pushed(outcome: &Outcome, target: &TargetOutcome) -> String {
     let tags: Vec<&str> = target.placed.iter().filter(is_listed).map(|placed| placed.tag.as_str()).collect();
     let name = if tags.is_empty() { name.clone() } else { format!("{name} ({})", tags.join(", ")) };
     let time = duration(outcome.seconds());
-    if target.changed {
+    if target.changed && only_tags {
+        format!("tagged {name}; {time}")
+    } else if target.changed {
         format!("pushed {name}: {uploaded} of {all} uploaded, {} sent; {time}", size(target.sent()))
     } else {
         format!("{name}: {}; nothing was sent; {time}", unchanged(target))

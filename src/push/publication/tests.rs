@@ -58,7 +58,8 @@ impl Case {
     }
 
     fn found(mut self, tag: &str, digest: Digest) -> Self {
-        let root = RemoteManifest { bytes: bytes::Bytes::new(), digest, media_type: String::new() };
+        let root =
+            RemoteManifest { bytes: bytes::Bytes::new(), digest, media_type: String::new(), stated_digest: None };
         self.lookup.found.push((tag.parse().unwrap(), root));
         self
     }
@@ -134,7 +135,12 @@ fn an_archived_image_is_restored_by_the_same_and_replaced_by_no_other() {
     let root = image.content.original().unwrap().digest;
     for (archived, is_same) in [(root, true), (digest(9), false)] {
         let mut case = Case::of(image.clone(), &["1"]);
-        let there = RemoteManifest { bytes: bytes::Bytes::new(), digest: archived, media_type: String::new() };
+        let there = RemoteManifest {
+            bytes: bytes::Bytes::new(),
+            digest: archived,
+            media_type: String::new(),
+            stated_digest: None,
+        };
         case.lookup.archived.push(("1".parse().unwrap(), there));
         // What is not archived, or may move, is not checked here.
         assert_eq!(case.words(), ["tag 1"]);

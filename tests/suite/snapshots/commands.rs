@@ -18,6 +18,7 @@ fn help() {
     for (arguments, name) in [
         (&["-h"][..], "help_short"),
         (&["--help"], "help_long"),
+        (&["tag", "--help"], "help_tag"),
         (&["inspect", "--help"], "help_inspect"),
         (&["policy", "--help"], "help_policy"),
         (&["sandbox", "--help"], "help_sandbox"),
