@@ -85,7 +85,7 @@ pub(super) fn tagging(args: TagArgs, environment: &dyn Fn(&str) -> Option<OsStri
         details: env_checks::proxies(environment),
         files: files::Files::default(),
         // Only a push has a summary.
-        pipeline: Pipeline { summary: None, ..ci.read(environment)? },
+        pipeline: Pipeline { display_name: "Tag Image".to_owned(), summary: None, ..ci.read(environment)? },
         progress: if quiet { ProgressArg::None } else { ProgressArg::Auto },
         verbosity: verbosity(verbose),
         log_format: LogFormat::Text,

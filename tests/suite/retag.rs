@@ -176,6 +176,10 @@ fn options_come_from_the_environment_as_for_a_push() {
     let mut command = ecr.command(&["tag", "team/app:1", "1"]);
     command.env("ECR_PUSH_IF_EXISTS", "fail");
     ecr.finish(command).fails_with(1).stderr_has(&[&format!("team/app:1 points at {digest}")]);
+    // The log of a CI system has a group of its own, and an error is a command.
+    let mut command = ecr.command(&["tag", "team/app:missing", "1"]);
+    command.env("GITHUB_ACTIONS", "true");
+    ecr.finish(command).fails_with(1).stderr_has(&["::group::Tag Image", "::error"]);
 }
 
 #[test]
