@@ -196,9 +196,13 @@ impl Archive {
         let parts =
             self.images.iter().flat_map(|image| image.content.all().into_iter().skip(1).map(move |it| (image, it)));
         let mut found: Vec<(&Image, &Content)> = Vec::new();
+        // A whole digest is compared as it is: one of thousands of images may be selected for each of them.
+        let whole_digest: Option<Digest> = format!("sha256:{digits}").parse().ok();
+        let is_meant =
+            |digest: Digest| whole_digest.map_or_else(|| digest.hex().starts_with(digits), |it| it == digest);
         for (image, content) in whole.chain(parts) {
             let is_known = || found.iter().any(|(_, known)| known.identity() == content.identity());
-            if digests(content).any(|digest| digest.hex().starts_with(digits)) && !is_known() {
+            if digests(content).any(is_meant) && !is_known() {
                 found.push((image, content));
             }
         }

@@ -50,6 +50,15 @@ pub(crate) fn join(parts: Vec<(String, Image)>, family: &dyn Fn(&Content) -> Fam
         entries.extend(entries_of(part, archive, content)?);
     }
     check_platforms(&entries)?;
+    for (part, (archive, _)) in contents.iter().enumerate() {
+        if !entries.iter().any(|entry| entry.part == part && !entry.platforms().is_empty()) {
+            let others = contents.iter().enumerate().find(|(other, _)| *other != part);
+            let other = others.map_or("another archive", |(_, (other, _))| other.as_str());
+            return Err(Error::input(format!("cannot join {archive} with {other}: it has no image for a platform"))
+                .code(Code::PlatformNotFound)
+                .hint("Join archives of images, one for each platform."));
+        }
+    }
     sort(&mut entries);
     let all_docker = entries.iter().all(|entry| family(&entry.child.content) == Family::Docker);
     let family = if all_docker { Family::Docker } else { Family::Oci };

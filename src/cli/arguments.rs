@@ -98,7 +98,7 @@ pub(super) struct OptionArgs {
     /// Upload limit in bytes per second, for all layers together: 500K, 10M
     #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
     pub(super) limit_rate: Option<String>,
-    /// Time limit of the whole push: 90s, 10m, 1h or a number of seconds
+    /// Time limit of the push of an image: 90s, 10m, 1h or a number of seconds
     #[arg(long, value_parser = seconds, value_name = "DURATION", help_heading = "Transfer")]
     pub(super) deadline: Option<Duration>,
     /// Local layer cache [default: ecr-push/layers.jsonl in the user's cache folder]

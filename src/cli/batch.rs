@@ -11,6 +11,7 @@ use super::clap_errors::usage;
 use super::output::PushOutput;
 use super::push::{PUSHES, Push, Reporting, push, reporting};
 use crate::archive::Source;
+use crate::ecr::Access;
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::oci::{Host, Repository, Tag};
 use crate::push::{Options, PushRequest};
@@ -98,8 +99,8 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
             .hint(Advice::new("Use the other format").setting_with("output", "jsonl")));
     }
     let (mut lines, mut all_options, mut problems) = (Vec::new(), HashMap::new(), Vec::new());
-    let mut owners: HashMap<(Option<Host>, Option<String>, Repository, Tag), usize> = HashMap::new();
-    for (at, text) in text.lines().enumerate() {
+    let mut owners: HashMap<(Place, Repository, Tag), usize> = HashMap::new();
+    for (at, text) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let number = at + 1;
         match line(text, &args.options, environment) {
             Ok(None) => {}
@@ -108,18 +109,22 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
                     let latest = Tag::latest();
                     let own = target.tags.iter().chain(&request.tags);
                     for tag in own.chain(Some(&latest).filter(|_| target.tags.is_empty() && request.tags.is_empty())) {
-                        let key = (target.host.clone(), target.region.clone(), target.repository.clone(), tag.clone());
-                        if let Some(other) = owners.insert(key, number) {
+                        let place = match &target.host {
+                            Some(host) => Place::Host(host.clone()),
+                            None => Place::Own(target.region.clone(), roles.clone()),
+                        };
+                        let key = (place, target.repository.clone(), tag.clone());
+                        if let Some(other) = owners.insert(key, number).filter(|other| *other != number) {
                             let repeated = format!("pushes {}:{tag}, as line {other} does", target.repository);
                             problems.push((number, Error::usage(repeated).code(Code::OptionConflict)));
                         }
                     }
                 }
+                note_options(&mut all_options, &roles, options);
                 request.targets.retain(|target| shard.is_none_or(|shard| shard.takes(&target.repository)));
                 if request.targets.is_empty() {
                     continue;
                 }
-                all_options.entry(roles.clone()).or_insert(options);
                 lines.push(Line { number, request, roles });
             }
             Err(error) => problems.push((number, error)),
@@ -140,8 +145,33 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
             .code(Code::ValueInvalid)
             .hint("Write a push on each line: ARCHIVE TARGET."));
     }
+    // Lines of one archive follow each other, so that few archives are open at a time.
+    let mut order = HashMap::new();
+    for line in &lines {
+        let next = order.len();
+        order.entry(line.request.source.to_string()).or_insert(next);
+    }
+    lines.sort_by_key(|line| order[&line.request.source.to_string()]);
     all_options.values_mut().for_each(|options| options.layers.pushes = PUSHES);
     Ok(Batch { lines, options: all_options, output, reporting, sandbox, fail_fast })
+}
+
+/// A registry.
+#[derive(Eq, Hash, PartialEq)]
+enum Place {
+    Host(Host),
+    /// The caller's own, in a region, with these roles.
+    Own(Option<String>, Vec<String>),
+}
+
+/// Notes the options of a line for all lines with the same roles. A line without a target of Amazon's reads no credentials.
+fn note_options(all: &mut HashMap<Vec<String>, Options>, roles: &[String], options: Options) {
+    let is_aws = |options: &Options| matches!(options.registries.access, Access::Aws(_));
+    match all.get_mut(roles) {
+        Some(known) if !is_aws(known) && is_aws(&options) => *known = options,
+        Some(_) => {}
+        None => drop(all.insert(roles.to_vec(), options)),
+    }
 }
 
 /// Parses a line, and returns its push and the roles that it names. `None` for a line without words.
@@ -201,8 +231,10 @@ fn refuse_line_options(options: &OptionArgs) -> Result<()> {
         ("--all-images", options.bundle.is_used()),
         ("--username", options.registry.username.is_some()),
     ];
-    match of_line.iter().find(|(_, is_used)| *is_used) {
-        Some((option, _)) => Err(Error::usage(format!("{option} is not for a whole batch"))
+    let of_line = of_line.into_iter().filter_map(|(option, is_used)| is_used.then_some(option));
+    let of_one = options.files.of_one_image().into_iter().chain(options.pipeline.of_one_image());
+    match of_line.chain(of_one).next() {
+        Some(option) => Err(Error::usage(format!("{option} is not for a whole batch"))
             .code(Code::OptionConflict)
             .hint("Write it into the lines that need it, or use a command of its own.")),
         None => Ok(()),

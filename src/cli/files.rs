@@ -65,6 +65,16 @@ impl OutputFile {
 pub(super) type Files = Vec<(OutputFile, PathBuf)>;
 
 impl FileArgs {
+    /// Returns the first option that is set and is for the push of one image.
+    pub(super) fn of_one_image(&self) -> Option<&'static str> {
+        let set = [
+            ("--digest-file", self.digest_file.is_some()),
+            ("--metadata-file", self.metadata_file.is_some()),
+            ("--timeline", self.timeline.is_some()),
+        ];
+        set.into_iter().find_map(|(option, is_set)| is_set.then_some(option))
+    }
+
     /// Returns the output format and the files. The archives, the file of variables and these files must all differ.
     pub(super) fn read(self, archives: &[&Source], variables: Option<&Path>) -> Result<(PushOutput, Files)> {
         let Self { output, report, digest_file, metadata_file, timeline } = self;

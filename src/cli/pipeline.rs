@@ -84,6 +84,11 @@ pub(super) enum SummaryTo {
 type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl PipelineArgs {
+    /// Returns the option that is set and is for the push of one image.
+    pub(super) fn of_one_image(&self) -> Option<&'static str> {
+        self.output_variable.is_some().then_some("--output-variable")
+    }
+
     /// Returns the CI system: the one of `--ci`, else the one detected from the environment.
     pub(super) fn system(&self, environment: Environment<'_>) -> Result<Option<&'static CiSystem>> {
         Ok(match self.ci.as_deref().map(str::trim) {

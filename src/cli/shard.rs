@@ -21,8 +21,8 @@ struct Engine {
 /// The number of the first machine.
 enum First {
     Is(u64),
-    /// In a variable.
-    In(&'static str),
+    /// In a variable, and the distance between two numbers in another.
+    In(&'static str, &'static str),
 }
 
 const ENGINES: [Engine; 4] = [
@@ -43,7 +43,7 @@ const ENGINES: [Engine; 4] = [
     Engine {
         name: "Slurm",
         index: "SLURM_ARRAY_TASK_ID",
-        first: First::In("SLURM_ARRAY_TASK_MIN"),
+        first: First::In("SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP"),
         count: Some("SLURM_ARRAY_TASK_COUNT"),
         source: "https://slurm.schedmd.com/job_array.html",
     },
@@ -90,17 +90,24 @@ fn automatic(count: Option<u64>, environment: &dyn Fn(&str) -> Option<OsString>)
     };
     for engine in &ENGINES {
         let Some(index) = number(engine.index)? else { continue };
-        let first = match engine.first {
-            First::Is(first) => first,
-            First::In(name) => number(name)?.unwrap_or_default(),
+        let (first, step) = match engine.first {
+            First::Is(first) => (first, 1),
+            First::In(first, step) => (number(first)?.unwrap_or_default(), number(step)?.unwrap_or(1).max(1)),
         };
         let own = engine.count.map(number).transpose()?.flatten();
+        if let (Some(own), Some(count)) = (own, count)
+            && own != count
+        {
+            return Err(Error::usage(format!("{} runs {own} machines, not {count}", engine.name))
+                .code(Code::OptionConflict)
+                .hint("Leave out --shards, or run the job on so many machines: a part would be pushed by nobody."));
+        }
         let Some(count) = count.or(own) else {
             return Err(Error::usage(format!("{} does not state how many machines there are", engine.name))
                 .code(Code::ArgumentMissing)
                 .hint(Advice::new("Give their number").setting_with("shards", "N")));
         };
-        return index.checked_sub(first).and_then(|index| Shard::new(index, count)).ok_or_else(|| {
+        return index.checked_sub(first).and_then(|index| Shard::new(index / step, count)).ok_or_else(|| {
             Error::usage(format!("{} is {index}, of {count} machines", engine.index))
                 .code(Code::ValueInvalid)
                 .hint("The number of shards must be that of all machines of the job.")
@@ -131,6 +138,8 @@ mod tests {
         assert_eq!(auto(None, &[("CI_NODE_INDEX", "2"), ("CI_NODE_TOTAL", "2")]), "2/2");
         let slurm = [("SLURM_ARRAY_TASK_ID", "12"), ("SLURM_ARRAY_TASK_MIN", "10"), ("SLURM_ARRAY_TASK_COUNT", "4")];
         assert_eq!(auto(None, &slurm), "3/4");
+        let steps = [&slurm[1..], &[("SLURM_ARRAY_TASK_ID", "14"), ("SLURM_ARRAY_TASK_STEP", "2")]].concat();
+        assert_eq!(auto(None, &steps), "3/4");
         assert_eq!(read("2/3", None, &[]).unwrap(), "2/3");
     }
 
@@ -145,6 +154,7 @@ mod tests {
         refused(None, &[("JOB_COMPLETION_INDEX", "0")], "--shards N");
         refused(None, &[("CI_NODE_INDEX", "0"), ("CI_NODE_TOTAL", "2")], "CI_NODE_INDEX is 0, of 2 machines");
         refused(None, &[("CI_NODE_INDEX", "3"), ("CI_NODE_TOTAL", "2")], "CI_NODE_INDEX is 3, of 2 machines");
+        refused(Some(4), &[("CI_NODE_INDEX", "1"), ("CI_NODE_TOTAL", "2")], "GitLab runs 2 machines, not 4");
         refused(None, &[("CI_NODE_INDEX", "x")], "CI_NODE_INDEX is not a number");
         assert!(shard(None, Some(2), &|_| None).is_err() && read("1/2", Some(2), &[]).is_err());
     }

@@ -208,7 +208,7 @@ impl TargetPrefix {
 }
 
 impl TargetPrefix {
-    /// Returns a target below the prefix `text`, which stands for all of them. [`TargetPrefix::from`] makes it a prefix again.
+    /// Returns a target below the prefix `text`, which stands for all of them. [`of_example`](Self::of_example) makes it a prefix again.
     ///
     /// # Errors
     /// Fails if `text` is no prefix.
@@ -222,8 +222,9 @@ impl TargetPrefix {
     }
 }
 
-impl From<Target> for TargetPrefix {
-    fn from(Target { host, region, repository, .. }: Target) -> Self {
+impl TargetPrefix {
+    /// Returns the prefix of an [`example`](Self::example).
+    pub(crate) fn of_example(Target { host, region, repository, .. }: Target) -> Self {
         let name = repository.as_str();
         Self { host, region, path: name.strip_suffix(ANY_NAME).unwrap_or(name).to_owned() }
     }
@@ -233,7 +234,7 @@ impl FromStr for TargetPrefix {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        Self::example(text).map(Self::from)
+        Self::example(text).map(Self::of_example)
     }
 }
 

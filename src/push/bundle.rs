@@ -7,7 +7,7 @@ use super::options::{ImageOptions, PushRequest};
 use super::shard::Shard;
 use crate::archive::{Archive, Image, ImageSelector, NameParts, OpenedArchive, Source, shown};
 use crate::error::{Advice, Code, Error, Result, Setting};
-use crate::oci::{Digest, Repository, Tag, Target, TargetPrefix, glob};
+use crate::oci::{Digest, Host, Repository, Tag, Target, TargetPrefix, glob};
 
 /// The most names in an error.
 const MAX_LISTED: usize = 20;
@@ -63,9 +63,9 @@ pub struct ListedReference {
 pub struct Bundle {
     /// The pushes, one an image, in the archive's order.
     pub requests: Vec<PushRequest>,
-    /// The images that cannot be pushed, each by its name.
-    pub unusable: Vec<(String, Error)>,
-    /// Notes about images that are not pushed.
+    /// The pushes of images that the archive lists and that cannot be pushed.
+    pub unusable: Vec<(PushRequest, Error)>,
+    /// Notes about images that are not pushed, and about converted names.
     pub notes: Vec<String>,
 }
 
@@ -73,11 +73,11 @@ impl ListedReference {
     /// Parses a list of names: one a line; empty lines and everything after a `#` at the start or after a blank are ignored.
     pub fn list(text: &str) -> Vec<Self> {
         let name = |line: &str| {
-            let line = line.split_once(" #").map_or(line, |(name, _)| name).trim();
-            (!line.is_empty() && !line.starts_with('#')).then(|| line.to_owned())
+            line.split_whitespace().take_while(|word| !word.starts_with('#')).collect::<Vec<_>>().join(" ")
         };
         let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
-        lines.filter_map(|(at, line)| Some(Self { line: at + 1, name: name(line)? })).collect()
+        let all = lines.map(|(at, line)| Self { line: at + 1, name: name(line) });
+        all.filter(|reference| !reference.name.is_empty()).collect()
     }
 }
 
@@ -98,49 +98,30 @@ impl BundleOptions {
         let contents = &*archive.0;
         let mut bundle = Bundle::default();
         let mut names = self.names(contents)?;
-        let mut owners: HashMap<(usize, Repository, Tag), (Digest, String)> = HashMap::new();
-        let mut collisions = Vec::new();
+        let (mut owners, mut collisions) = (Owners::new(), Vec::new());
         for (at, image) in contents.images.iter().enumerate() {
-            let names = names.images.remove(&at).unwrap_or_default();
-            if names.is_empty() {
-                if image.names.is_empty() && self.references.is_none() {
-                    let id = image.content.identity();
-                    let option = Setting::with("image-id", id.hex());
-                    bundle.notes.push(format!("an image without a name is not pushed; {option} pushes it to a target"));
-                }
-                continue;
-            }
+            let own = names.images.remove(&at).unwrap_or_default();
             let identity = image.content.identity();
-            let mut targets = Vec::new();
-            for name in &names {
-                for (place, prefix) in self.prefixes.iter().enumerate() {
-                    let target = self.target(prefix, name)?;
-                    let tags = target.tags.iter().chain(&self.tags);
-                    for tag in tags {
-                        match owners.entry((place, target.repository.clone(), tag.clone())) {
-                            Entry::Vacant(entry) => drop(entry.insert((identity, name.clone()))),
-                            Entry::Occupied(entry) if entry.get().0 == identity => {}
-                            Entry::Occupied(entry) => {
-                                let other = &entry.get().1;
-                                collisions.push(format!("{} and {} to {target}", shown(other), shown(name)));
-                            }
-                        }
-                    }
-                    targets.push(target);
+            let is_tagged = |name: &String| NameParts::of(name).tag.is_some();
+            if own.is_empty() {
+                if self.references.is_none() && !image.names.iter().any(is_tagged) {
+                    let option = Setting::with("image-id", identity.hex());
+                    bundle.notes.push(format!(
+                        "an image without a name that has a tag is not pushed; {option} pushes it to a target"
+                    ));
                 }
-            }
-            targets.retain(|target| self.shard.is_none_or(|shard| shard.takes(&target.repository)));
-            if targets.is_empty() {
                 continue;
             }
+            let targets = self.targets(&own, identity, &mut owners, &mut collisions, &mut bundle.notes)?;
             let selector = ImageSelector::Id(identity.to_string());
-            bundle.requests.push(PushRequest {
-                source: Source::Opened(archive.clone()),
-                join: Vec::new(),
-                image: ImageOptions { selector, ..self.image.clone() },
-                targets: Target::join(targets),
-                tags: self.tags.clone(),
-            });
+            bundle.requests.extend(self.request(archive, selector, targets));
+        }
+        for (at, unusable) in contents.unusable.iter().enumerate() {
+            let Some(own) = names.unusable.remove(&at) else { continue };
+            let identity = unusable.id.unwrap_or_else(|| Digest::of(own.concat().as_bytes()));
+            let targets = self.targets(&own, identity, &mut owners, &mut collisions, &mut bundle.notes)?;
+            let request = self.request(archive, ImageSelector::Name(own[0].clone()), targets);
+            bundle.unusable.extend(request.map(|request| (request, unusable.error.clone())));
         }
         if !collisions.is_empty() {
             let error = Error::usage("several images would get the same tag of a repository");
@@ -148,9 +129,6 @@ impl BundleOptions {
             let advice = Advice::new("Keep their registries in the names, or leave one of them out");
             return Err(error.hint(advice.setting("keep-registry").setting_with("exclude", "NAME")));
         }
-        let unusable =
-            contents.unusable.iter().enumerate().filter_map(|(at, it)| Some((names.unusable.remove(&at)?, it)));
-        bundle.unusable = unusable.map(|(name, it)| (name, it.error.clone())).collect();
         if bundle.requests.is_empty() && bundle.unusable.is_empty() && self.shard.is_none() {
             return Err(Error::usage(format!("no image of {} is to be pushed", contents.source))
                 .code(Code::ImageNotFound)
@@ -159,38 +137,87 @@ impl BundleOptions {
         Ok(bundle)
     }
 
-    fn target(&self, prefix: &TargetPrefix, name: &str) -> Result<Target> {
+    /// Returns the targets of an image with these names, and notes which image owns each tag.
+    fn targets(
+        &self,
+        names: &[String],
+        identity: Digest,
+        owners: &mut Owners,
+        collisions: &mut Vec<String>,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<Target>> {
+        let mut targets = Vec::new();
+        for name in names {
+            for prefix in &self.prefixes {
+                let (target, note) = self.target(prefix, name)?;
+                notes.extend(note.filter(|note| !notes.contains(note)));
+                for tag in target.tags.iter().chain(&self.tags) {
+                    let key = (target.host.clone(), target.region.clone(), target.repository.clone(), tag.clone());
+                    match owners.entry(key) {
+                        Entry::Vacant(entry) => drop(entry.insert((identity, name.clone()))),
+                        Entry::Occupied(entry) if entry.get().0 == identity => {}
+                        Entry::Occupied(entry) => {
+                            let other = &entry.get().1;
+                            collisions.push(format!("{} and {} to {target}", shown(other), shown(name)));
+                        }
+                    }
+                }
+                targets.push(target);
+            }
+        }
+        Ok(Target::join(targets))
+    }
+
+    /// Returns the push of an image to those targets that are in the shard, if any are.
+    fn request(
+        &self,
+        archive: &OpenedArchive,
+        selector: ImageSelector,
+        mut targets: Vec<Target>,
+    ) -> Option<PushRequest> {
+        targets.retain(|target| self.shard.is_none_or(|shard| shard.takes(&target.repository)));
+        (!targets.is_empty()).then(|| PushRequest {
+            source: Source::Opened(archive.clone()),
+            join: Vec::new(),
+            image: ImageOptions { selector, ..self.image.clone() },
+            targets,
+            tags: self.tags.clone(),
+        })
+    }
+
+    /// Returns the target of a name, and a note if its repository is converted.
+    fn target(&self, prefix: &TargetPrefix, name: &str) -> Result<(Target, Option<String>)> {
         let parts = NameParts::of(name);
-        let mut repository = parts.familiar_path().to_owned();
-        if self.keep_registry {
-            repository = format!("{}/{}", parts.host, parts.path);
-        }
-        if self.docker_naming {
-            repository = Repository::docker_normalized(&repository);
-        }
+        let stated = match self.keep_registry {
+            true => format!("{}/{}", parts.host, parts.path),
+            false => parts.familiar_path().to_owned(),
+        };
+        let repository = if self.docker_naming { Repository::docker_normalized(&stated) } else { stated.clone() };
+        let note =
+            (repository != stated).then(|| format!("the repository {:?} is called {repository}", shown(&stated)));
         let tags = parts.tag.map(|tag| tag.parse()).transpose()?;
-        prefix.target(&repository, tags.into_iter().collect())
+        Ok((prefix.target(&repository, tags.into_iter().collect())?, note))
     }
 
     fn is_excluded(&self, name: &str) -> bool {
         let full = NameParts::of(name);
-        let forms = [name.to_owned(), full.canonical(), full.familiar_path().to_owned()];
+        let (path, tag) = (full.familiar_path().to_owned(), full.tag.as_deref().unwrap_or_default());
+        let forms = [name.to_owned(), full.canonical(), format!("{path}:{tag}"), path];
         self.exclude.iter().any(|pattern| forms.iter().any(|form| glob(pattern, form)))
     }
 
     /// Returns the names that are pushed, by the position of their image.
     fn names(&self, archive: &Archive) -> Result<Names> {
         let mut names = Names::default();
+        let is_wanted = |name: &&String| NameParts::of(name).tag.is_some() && !self.is_excluded(name);
         let Some(references) = &self.references else {
             for (at, image) in archive.images.iter().enumerate() {
-                let tagged = image.names.iter().filter(|name| NameParts::of(name).tag.is_some());
-                let own: Vec<_> = tagged.filter(|name| !self.is_excluded(name)).cloned().collect();
-                names.images.insert(at, own);
+                names.images.insert(at, image.names.iter().filter(is_wanted).cloned().collect());
             }
             for (at, unusable) in archive.unusable.iter().enumerate() {
-                let name = unusable.names.first().cloned().unwrap_or_else(|| "an image without a name".into());
-                if !self.is_excluded(&name) {
-                    names.unusable.insert(at, name);
+                let own: Vec<_> = unusable.names.iter().filter(is_wanted).cloned().collect();
+                if !own.is_empty() {
+                    names.unusable.insert(at, own);
                 }
             }
             return Ok(names);
@@ -200,22 +227,37 @@ impl BundleOptions {
         for ListedReference { line, name } in references.iter().filter(|reference| !self.is_excluded(&reference.name)) {
             let parts = NameParts::of(name);
             let digest = parts.digest.as_ref().map(|digest| digest.parse::<Digest>()).transpose()?;
-            let found = known.get(&parts.canonical()).copied().or_else(|| {
-                // A name with a digest alone.
-                let position = archive.images.iter().position(|image| Some(image.content.identity()) == digest);
-                position.filter(|_| parts.tag.is_none()).map(Found::Image)
-            });
-            match found {
+            let named = known.get(&parts.canonical()).map(Vec::as_slice).unwrap_or_default();
+            let has_digest = |image: &Image| {
+                digest.is_some_and(|digest| image.content.all().into_iter().any(|it| it.digest() == Some(digest)))
+            };
+            let by_digest = || {
+                let is_it = |found: &&Found| matches!(found, Found::Image(at) if has_digest(&archive.images[*at]));
+                let position = || archive.images.iter().position(has_digest).map(Found::Image);
+                named.iter().find(is_it).copied().or_else(|| position().filter(|_| parts.tag.is_none()))
+            };
+            match by_digest().or_else(|| named.last().copied()) {
                 None => missing.push(format!("{} (line {line})", shown(name))),
-                Some(Found::Unusable(at)) => drop(names.unusable.insert(at, name.clone())),
+                Some(Found::Unusable(at)) => names.unusable.entry(at).or_default().push(name.clone()),
                 Some(Found::Image(at)) => {
-                    check_digest(&archive.images[at], name, *line, digest)?;
+                    let image = &archive.images[at];
+                    check_digest(image, name, *line, digest)?;
                     let own = names.images.entry(at).or_default();
                     if parts.tag.is_some() {
                         own.push(name.clone());
-                    } else {
-                        own.extend(archive.images[at].names.iter().cloned());
+                        continue;
                     }
+                    let is_of_repository = |known: &&String| {
+                        let known = NameParts::of(known);
+                        known.tag.is_some() && (&known.host, &known.path) == (&parts.host, &parts.path)
+                    };
+                    let tagged: Vec<_> = image.names.iter().filter(is_of_repository).cloned().collect();
+                    if tagged.is_empty() {
+                        let what = format!("the image {} of line {line} has no tag", shown(name));
+                        let hint = "Add its tag to the list: NAME:TAG@sha256:...";
+                        return Err(Error::usage(what).code(Code::ValueInvalid).hint(hint));
+                    }
+                    own.extend(tagged);
                 }
             }
         }
@@ -231,21 +273,23 @@ impl BundleOptions {
     }
 }
 
+/// The image of each tag, and the name that it has from.
+type Owners = HashMap<(Option<Host>, Option<String>, Repository, Tag), (Digest, String)>;
+
 /// The names that are pushed.
 #[derive(Default)]
 struct Names {
     images: HashMap<usize, Vec<String>>,
-    unusable: HashMap<usize, String>,
+    unusable: HashMap<usize, Vec<String>>,
 }
 
-/// Returns what an archive has, by the names as Docker normalizes them.
-fn by_name(archive: &Archive) -> HashMap<String, Found> {
-    let mut known = HashMap::new();
-    for (at, unusable) in archive.unusable.iter().enumerate() {
-        known.extend(unusable.names.iter().map(|name| (NameParts::of(name).canonical(), Found::Unusable(at))));
-    }
-    for (at, image) in archive.images.iter().enumerate() {
-        known.extend(image.names.iter().map(|name| (NameParts::of(name).canonical(), Found::Image(at))));
+/// Returns what an archive has, by the names as Docker normalizes them, without digests.
+fn by_name(archive: &Archive) -> HashMap<String, Vec<Found>> {
+    let mut known: HashMap<String, Vec<Found>> = HashMap::new();
+    let unusable = archive.unusable.iter().enumerate().map(|(at, it)| (&it.names, Found::Unusable(at)));
+    let images = archive.images.iter().enumerate().map(|(at, it)| (&it.names, Found::Image(at)));
+    for (names, found) in unusable.chain(images) {
+        names.iter().for_each(|name| known.entry(NameParts::of(name).canonical()).or_default().push(found));
     }
     known
 }
@@ -253,8 +297,7 @@ fn by_name(archive: &Archive) -> HashMap<String, Found> {
 /// Checks that an image has the digest of the list.
 fn check_digest(image: &Image, name: &str, line: usize, digest: Option<Digest>) -> Result<()> {
     let Some(listed) = digest else { return Ok(()) };
-    let mut own = image.content.all().into_iter().filter_map(|content| content.digest());
-    if own.any(|digest| digest == listed) {
+    if image.content.all().into_iter().any(|content| content.digest() == Some(listed)) {
         return Ok(());
     }
     let error = Error::input(format!("the image {} of line {line} is not {listed}", shown(name)));

@@ -129,3 +129,36 @@ fn a_line_may_assume_a_role_of_its_own() {
     let assumed: Vec<_> = ecr.assumed().into_iter().map(|assumed| assumed.role).collect();
     assert_eq!(assumed, [role]);
 }
+
+#[test]
+fn the_order_of_lines_decides_nothing() {
+    let (ecr, other) = (Ecr::empty(), Ecr::new());
+    let amd = archive(&ecr, "amd64");
+    let elsewhere = format!("{amd} {}/team/app:1", other.address());
+    for lines in [[elsewhere.clone(), format!("{amd} team/a:1")], [format!("{amd} team/b:1"), elsewhere]] {
+        let run = batch(&ecr, &lines, &["--create-repository", "--retries", "0"]);
+        // The registry of another sandbox asks for a login that nobody has.
+        run.exits_with(3).stderr_has(&["1 pushed"]);
+    }
+    assert_eq!(ecr.repositories(), ["team/a", "team/b"]);
+}
+
+#[test]
+fn a_tag_may_be_named_twice_in_a_line_and_in_two_accounts() {
+    let ecr = Ecr::empty();
+    let amd = archive(&ecr, "amd64");
+    let role = "arn:aws:iam::000000000000:role/promotion";
+    let lines = [format!("{amd} team/a:1 --tag 1"), format!("{amd} team/a:1 --role-arn {role}")];
+    batch(&ecr, &lines, &["--create-repository"]).succeeds();
+}
+
+#[test]
+fn results_of_one_image_are_refused_for_a_batch() {
+    let ecr = Ecr::new();
+    let line = format!("{} team/app:1", archive(&ecr, "amd64"));
+    let file = ecr.env.scratch("result");
+    for option in ["--digest-file", "--metadata-file", "--timeline"] {
+        batch(&ecr, std::slice::from_ref(&line), &[option, &file]).fails_with(2).stderr_has(&[option]);
+        assert!(!std::path::Path::new(&file).exists());
+    }
+}

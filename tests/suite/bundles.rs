@@ -14,6 +14,11 @@ use super::schema;
 
 /// Writes a docker save of images with these names. They share a base layer, and each has a layer of its own.
 fn save(env: &TestEnv, images: &[&[&str]]) -> String {
+    save_without(env, images, None)
+}
+
+/// The same without the config of an image.
+fn save_without(env: &TestEnv, images: &[&[&str]], absent: Option<usize>) -> String {
     let path = env.scratch("images.tar");
     let mut tar = tar::Builder::new(File::create(&path).unwrap());
     let base = tar_of("base", &prose(1, 60_000));
@@ -24,7 +29,9 @@ fn save(env: &TestEnv, images: &[&[&str]]) -> String {
         let config = json!({"os": "linux", "architecture": "amd64",
             "rootfs": {"type": "layers", "diff_ids": [sha256(&base), sha256(&own)]}});
         add(&mut tar, &format!("{at}/layer.tar"), &own);
-        add(&mut tar, &format!("{at}.json"), config.to_string().as_bytes());
+        if absent != Some(at) {
+            add(&mut tar, &format!("{at}.json"), config.to_string().as_bytes());
+        }
         list.push(json!({"Config": format!("{at}.json"), "RepoTags": names,
             "Layers": ["base/layer.tar", format!("{at}/layer.tar")]}));
     }
@@ -258,7 +265,7 @@ fn images_without_a_name_are_reported() {
     let archive = save(&ecr.env, &[&["a:1"], &[]]);
     ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"])
         .succeeds()
-        .stderr_has(&["an image without a name is not pushed; --image-id "]);
+        .stderr_has(&["an image without a name that has a tag is not pushed; --image-id "]);
     assert_eq!(ecr.repositories(), ["mirror/a"]);
 }
 
@@ -326,4 +333,90 @@ fn shards_push_every_image_once() {
             .fails_with(2)
             .stderr_has(&[part]);
     }
+}
+
+#[test]
+fn tags_collide_across_prefixes_and_names_with_digests() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["b/x:1"], &["x:1"]]);
+    ecr.run(&[&archive, "a/", "a/b/", "--all-images", "--create-repository"])
+        .fails_with(2)
+        .stderr_has(&["several images would get the same tag", "b/x:1 and x:1 to a/b/x:1"]);
+    assert_eq!(ecr.log().len(), 0);
+}
+
+#[test]
+fn digests_in_a_list_choose_among_images_of_one_repository() {
+    let ecr = Ecr::empty();
+    let layout = Layout::new(&ecr.env, "layout");
+    let named = |image: &Value, name: &str| annotated(image, &json!({"io.containerd.image.name": name}));
+    let (one, two) = (layout.image("linux/amd64"), layout.image("linux/arm64"));
+    layout.finish(&[named(&one, "quay.io/org/app:1"), named(&two, "quay.io/org/app:2")]);
+    let list = ecr.env.scratch("images.txt");
+    let push = |lines: &[String]| {
+        fs::write(&list, lines.join("\n")).unwrap();
+        ecr.run(&[&layout.path, "mirror/", "--image-list", &list, "--create-repository"])
+    };
+    push(&[format!("quay.io/org/app@{}", digest(&one)), format!("quay.io/org/app@{}", digest(&two))]).succeeds();
+    assert_eq!(stored(&ecr, &["1", "2"]), ["mirror/org/app:1", "mirror/org/app:2"]);
+    // Another repository has no tag of this image.
+    push(&[format!("quay.io/other@{}", digest(&one))]).fails_with(2).stderr_has(&["of line 1 has no tag"]);
+    push(&[format!("quay.io/org/app:2@{}", digest(&one))]).fails_with(1).stderr_has(&["of line 1 is not"]);
+}
+
+#[test]
+fn an_image_that_cannot_be_pushed_has_a_line_and_belongs_to_one_shard() {
+    let ecr = Ecr::empty();
+    let archive = save_without(&ecr.env, &[&["a:1"], &["b:1"]], Some(1));
+    let arguments = [&archive, "mirror/", "--all-images", "--create-repository", "--output", "jsonl"];
+    let run = ecr.run(&arguments).fails_with(1);
+    let (images, summary) = lines(&run);
+    let failed: Vec<_> = images.iter().filter(|image| image["exit_code"] == 1).map(|image| &image["name"]).collect();
+    assert_eq!((failed, &summary["images"]["failed"]), (vec![&json!("mirror/b:1")], &json!(1)));
+    let shards = ["1/2", "2/2"].map(|shard| {
+        let run = ecr.run(&[&arguments[..], &["--shard", shard]].concat());
+        lines(&run).1["images"]["failed"].as_u64().unwrap()
+    });
+    assert_eq!(shards.iter().sum::<u64>(), 1);
+}
+
+#[test]
+fn results_that_cannot_be_written_fail_the_run_and_stop_no_push() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"], &["c:1"]]);
+    let report = ecr.env.scratch("report.jsonl");
+    let mut command = ecr.command(&[&archive, "mirror/", "--all-images", "--create-repository", "--report", &report]);
+    let errors = ecr.env.scratch("stderr");
+    command.stdout(File::options().write(true).open("/dev/full").unwrap()).stderr(File::create(&errors).unwrap());
+    assert_eq!(command.status().unwrap().code(), Some(1));
+    let errors = fs::read_to_string(errors).unwrap();
+    assert!(errors.contains("cannot write to stdout") && errors.contains("3 images: 3 pushed"), "{errors}");
+    assert_eq!(fs::read_to_string(&report).unwrap().lines().count(), 4);
+    ecr.run(&[&archive, "again/", "--all-images", "--create-repository", "--report", "/dev/full"])
+        .fails_with(1)
+        .stderr_has(&["cannot write the report", "3 images: 3 pushed"]);
+}
+
+#[test]
+fn a_report_of_an_interrupted_run_is_replaced() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
+    let report = ecr.env.scratch("report.jsonl");
+    let arguments = [&archive, "mirror/", "--all-images", "--create-repository", "--report", &report];
+    ecr.run(&arguments).succeeds();
+    let lines = fs::read_to_string(&report).unwrap();
+    // Only the first line, as after a kill.
+    fs::write(&report, lines.lines().next().unwrap()).unwrap();
+    ecr.run(&arguments).succeeds();
+    assert_eq!(fs::read_to_string(&report).unwrap().lines().count(), 3);
+}
+
+#[test]
+fn a_plan_counts_what_is_there() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
+    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--exclude", "b:1"]).succeeds();
+    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--dry-run"])
+        .succeeds()
+        .stderr_has(&["2 images: 1 would be pushed, 1 already up to date"]);
 }

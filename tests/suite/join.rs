@@ -204,3 +204,13 @@ fn a_transport_selects_the_image_of_its_own_archive() {
     assert_eq!(platforms(&index(&ecr, "team/app", "1")), ["linux/amd64", "linux/s390x"]);
     ecr.run(&[&amd, "--join", &many, "team/app:2"]).fails_with(2).stderr_has(&["contains 2 images"]);
 }
+
+#[test]
+fn an_archive_without_an_image_cannot_be_joined() {
+    let ecr = Ecr::new();
+    let amd = save(&ecr.env, "amd64.tar", &linux("amd64"));
+    let layout = Layout::new(&ecr.env, "chart");
+    let image = layout.image("linux/amd64");
+    layout.finish(&[layout.artifact(&image, "application/vnd.cncf.helm.config.v1+json", "chart")]);
+    ecr.run(&[&amd, "--join", &layout.path, "team/app:1"]).fails_with(1).stderr_has(&["cannot join", "amd64.tar"]);
+}

@@ -10,12 +10,10 @@ use super::frame::Frame;
 use super::many::{Pushes, events_of_many, read_list};
 #[cfg(feature = "sandbox")]
 use super::sandbox;
-use super::stderr::text_writer;
 use super::threads;
 use crate::archive::Source;
 use crate::cli::batch::{Batch, BatchArgs, Line, batch};
 use crate::error::Result;
-use crate::output::log::Entry;
 use crate::push::{Outcome, PushRequest, Pusher};
 
 pub(super) fn run(args: BatchArgs) -> Result<ExitCode> {
@@ -23,13 +21,10 @@ pub(super) fn run(args: BatchArgs) -> Result<ExitCode> {
     let text = read_list("batch", &args.file)?;
     let mut batch = batch(&text, args, &|name| std::env::var_os(name))?;
     drop(text);
+    // A batch without lines is that of a shard that has none of them.
     let largest = batch.lines.iter().max_by_key(|line| line.request.targets.len());
-    let Some(Line { request, roles, .. }) = largest else {
-        text_writer().log().write_entry(&Entry::note(format!("no push of {name} is in this shard")));
-        return Ok(ExitCode::SUCCESS);
-    };
-    let (request, roles) = (request.clone(), roles.clone());
-    let Some(options) = batch.options.get_mut(&roles) else { return Ok(ExitCode::SUCCESS) };
+    let request = largest.map_or_else(|| PushRequest::new(Source::StandardInput, []), |line| line.request.clone());
+    let Some(options) = batch.options.values_mut().next() else { return Ok(ExitCode::SUCCESS) };
     let runtime = threads::for_push(&request, &mut options.layers)?;
     let (concurrency, large, threads) =
         (options.layers.concurrency, options.layers.large_concurrency, options.layers.threads);

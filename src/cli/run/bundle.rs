@@ -9,7 +9,8 @@ use super::sandbox;
 use crate::cli::bundle::Bundle;
 use crate::cli::push::Push;
 use crate::error::{Code, Error, Result};
-use crate::push::{BundleOptions, Event, ListedReference, PushRequest, Pusher};
+use crate::oci::TargetPrefix;
+use crate::push::{BundleOptions, Event, ListedReference, Outcome, PushRequest, Pusher};
 
 pub(super) async fn run(command: Push, bundle: Bundle) -> Result<ExitCode> {
     let Push { request, mut options, reporting, output, sandbox, .. } = command;
@@ -37,7 +38,7 @@ pub(super) async fn run(command: Push, bundle: Bundle) -> Result<ExitCode> {
     let pusher = Pusher::builder().options(options).on_event(move |event| events(event)).start().await?;
     let archive = pusher.open(&request.source, &frame.cancel).await?;
     let wanted = BundleOptions {
-        prefixes: request.targets.iter().cloned().map(Into::into).collect(),
+        prefixes: request.targets.iter().cloned().map(TargetPrefix::of_example).collect(),
         references: references.transpose()?,
         exclude: bundle.exclude,
         keep_registry: bundle.keep_registry,
@@ -50,7 +51,10 @@ pub(super) async fn run(command: Push, bundle: Bundle) -> Result<ExitCode> {
     planned.notes.into_iter().for_each(|note| (frame.events)(Event::Note(note)));
     let all = planned.requests.len() + planned.unusable.len();
     let mut pushes = Pushes::new(&frame, output, request.source.to_string(), all).with(bundle.fail_fast, dry_run);
-    planned.unusable.into_iter().for_each(|(name, error)| pushes.fail(&name, error));
+    for (request, error) in planned.unusable {
+        let name = request.targets.first().map(ToString::to_string).unwrap_or_default();
+        pushes.finish(&name, &Outcome::failed(&request, pusher.options(), error))?;
+    }
     let push = |request: PushRequest| async {
         let name = request.targets.first().map(ToString::to_string).unwrap_or_default();
         (name, pusher.push(request, frame.cancel.clone()).await)

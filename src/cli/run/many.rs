@@ -1,16 +1,18 @@
 //! Runs many pushes, some at a time, and reports each as it ends. Of an image, only counts remain in memory.
 
-use std::io::Read as _;
+use std::collections::VecDeque;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::{mpsc, oneshot};
 
 use super::frame::Frame;
-use super::stderr::{print_result, print_summary};
+use super::stderr::print_summary;
 use crate::archive::shown;
 use crate::cli::output::PushOutput;
 use crate::cli::push::PUSHES;
@@ -19,10 +21,14 @@ use crate::error::{Code, Error, Kind, Result};
 use crate::file;
 use crate::output::log::{Entry, Verbosity};
 use crate::output::report::{self, ImageCounts, RunInfo, Totals};
-use crate::push::{Event, Events, Outcome};
+use crate::push::{Event, Events, Outcome, TagState, TargetOutcome};
 
 /// The largest list or batch, in bytes.
 const MAX_LIST: u64 = 64 << 20;
+
+/// How long a reader of stdout may pause while pushes run, and after the last one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
+const STDOUT_WAIT: Duration = Duration::from_secs(60);
 
 /// The most failures that are listed at the end.
 const MAX_FAILURES: usize = 100;
@@ -42,6 +48,10 @@ pub(super) struct Pushes<'a> {
     /// One error of each kind: they decide the exit code.
     errors: Vec<Error>,
     failures: Vec<String>,
+    /// Whether the report can be written.
+    has_report: bool,
+    /// Lines for stdout that wait for its reader.
+    unsent: VecDeque<String>,
 }
 
 impl<'a> Pushes<'a> {
@@ -59,6 +69,8 @@ impl<'a> Pushes<'a> {
             totals: Totals::default(),
             errors: Vec::new(),
             failures: Vec::new(),
+            has_report: true,
+            unsent: VecDeque::new(),
         }
     }
 
@@ -70,7 +82,7 @@ impl<'a> Pushes<'a> {
     /// Runs the pushes, [`PUSHES`] at a time, and reports the whole run. Each of `jobs` is a push with the name of its image.
     ///
     /// # Errors
-    /// If stdout or the report cannot be written.
+    /// If a result cannot be serialized, which is a bug.
     pub(super) async fn run<F>(mut self, mut jobs: impl ExactSizeIterator<Item = F>) -> Result<ExitCode>
     where
         F: Future<Output = (String, Outcome)>,
@@ -79,33 +91,50 @@ impl<'a> Pushes<'a> {
         let text = format!("{}: {} to push", self.source, images(self.images.all));
         let entry = Entry::info("images", text).with("archive", self.source.as_str()).with("images", self.images.all);
         frame.log().log(&entry);
+        let results = ResultWriter::start();
         let mut pushing = FuturesUnordered::new();
         loop {
             let is_over = frame.cancel.is_cancelled() || (self.fail_fast && self.images.failed > 0);
+            // A slow reader of stdout delays the start of pushes, and stops none of those in progress.
             while !is_over
                 && pushing.len() < PUSHES
+                && self.unsent.len() < PUSHES
                 && let Some(job) = jobs.next()
             {
                 pushing.push(job);
             }
-            let Some((name, outcome)) = pushing.next().await else { break };
-            self.finish(&name, &outcome)?;
+            tokio::select! {
+                Some((name, outcome)) = pushing.next(), if !pushing.is_empty() => self.finish(&name, &outcome)?,
+                Some(space) = results.space(), if !self.unsent.is_empty() => {
+                    if let Some(line) = self.unsent.pop_front() {
+                        space.send(line);
+                    }
+                }
+                else => break,
+            }
+            if pushing.is_empty() && is_over {
+                break;
+            }
         }
         self.images.not_attempted = jobs.len();
         if frame.cancel.is_cancelled() {
             self.errors.push(Error::interrupted());
         }
         frame.end_progress();
-        self.summarize()
+        self.summarize(results).await
     }
 
     /// Reports the outcome of an image.
-    fn finish(&mut self, name: &str, outcome: &Outcome) -> Result<()> {
+    pub(super) fn finish(&mut self, name: &str, outcome: &Outcome) -> Result<()> {
         let frame = self.frame;
         self.totals += outcome;
+        let is_planned = |target: &TargetOutcome| {
+            target.planned_tags.iter().any(|tag| tag.state == TagState::Pushed) || target.layer_counts().upload > 0
+        };
+        let is_changed = |target: &TargetOutcome| if outcome.dry_run { is_planned(target) } else { target.changed };
         match outcome.error() {
             Some(error) => self.note_failure(name, error),
-            None if outcome.targets.iter().any(|target| target.changed) || outcome.dry_run => self.images.pushed += 1,
+            None if outcome.targets.iter().any(is_changed) => self.images.pushed += 1,
             None => self.images.unchanged += 1,
         }
         if !frame.is_quiet() || outcome.dry_run {
@@ -114,18 +143,28 @@ impl<'a> Pushes<'a> {
         let error_text = |error: &Error| frame.ci.error_text(error);
         frame.log().write_raw(report::error_texts(outcome, &error_text));
         let line = report::image_line(name, outcome)?;
-        match self.output {
-            PushOutput::Text => print_result(&report::references(outcome), frame.log())?,
-            PushOutput::Json | PushOutput::Jsonl => print_result(&line, frame.log())?,
-        }
-        frame.files.write_report(&line)
+        self.write_report(&line);
+        self.unsent.push_back(match self.output {
+            PushOutput::Text => report::references(outcome),
+            PushOutput::Json | PushOutput::Jsonl => line,
+        });
+        Ok(())
     }
 
-    /// Reports an image that cannot be pushed at all.
-    pub(super) fn fail(&mut self, name: &str, error: Error) {
-        let error = Error::input(format!("cannot push {}", shown(name))).code(error.stable_code()).because(error);
+    /// Appends to the report. Once that fails, nothing more is written to it, and the run fails at its end.
+    fn write_report(&mut self, line: &str) {
+        if !self.has_report {
+            return;
+        }
+        if let Err(error) = self.frame.files.write_report(line) {
+            self.has_report = false;
+            self.note_unwritten(error);
+        }
+    }
+
+    fn note_unwritten(&mut self, error: Error) {
         self.frame.log().write_raw(self.frame.ci.error_text(&error));
-        self.note_failure(name, &error);
+        self.errors.push(error);
     }
 
     fn note_failure(&mut self, name: &str, error: &Error) {
@@ -134,12 +173,13 @@ impl<'a> Pushes<'a> {
             self.errors.push(error.clone());
         }
         if self.failures.len() < MAX_FAILURES {
-            self.failures.push(format!("failed: {}: {error}", shown(name)));
+            let causes: Vec<String> = std::iter::once(error.to_string()).chain(error.causes()).collect();
+            self.failures.push(format!("failed: {}: {}", shown(name), causes.join(": ")));
         }
     }
 
     /// Reports the whole run, and returns the exit code.
-    fn summarize(&self) -> Result<ExitCode> {
+    async fn summarize(mut self, results: ResultWriter) -> Result<ExitCode> {
         let (frame, seconds) = (self.frame, self.started.elapsed().as_secs_f64());
         let ImageCounts { all, pushed, unchanged, failed, not_attempted } = self.images;
         let done = if self.dry_run { "would be pushed" } else { "pushed" };
@@ -169,12 +209,70 @@ impl<'a> Pushes<'a> {
         };
         let info = RunInfo { display_name: &frame.display_name, collector: &frame.collector, error };
         let line = report::summary_line(&run, info)?;
+        self.write_report(&line);
         if self.output != PushOutput::Text {
-            print_result(&line, frame.log())?;
+            self.unsent.push_back(line);
         }
-        frame.files.write_report(&line)?;
+        frame.log().drain();
+        if let Err(error) = results.finish(std::mem::take(&mut self.unsent)).await {
+            self.note_unwritten(error);
+        }
+        let error = Error::most_severe(&self.errors);
         Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
     }
+}
+
+/// Writes results to stdout on a thread of its own: a reader that is slow stops no push.
+struct ResultWriter {
+    sender: mpsc::Sender<String>,
+    done: oneshot::Receiver<io::Result<()>>,
+}
+
+impl ResultWriter {
+    fn start() -> Self {
+        let ((sender, mut lines), (written, done)) = (mpsc::channel::<String>(1), oneshot::channel());
+        std::thread::spawn(move || {
+            let mut write = || -> io::Result<()> {
+                let stdout = file::standard_output()?;
+                while let Some(line) = lines.blocking_recv() {
+                    file::write_all_within(&stdout, line.as_bytes(), LONGEST_PAUSE)?;
+                }
+                Ok(())
+            };
+            let _nobody_waits = written.send(write());
+        });
+        Self { sender, done }
+    }
+
+    /// Waits until there is space for a line. `None` once stdout cannot be written.
+    async fn space(&self) -> Option<mpsc::Permit<'_, String>> {
+        self.sender.reserve().await.ok()
+    }
+
+    /// Writes the last lines, and waits until all are written. A reader that is gone is no failure.
+    async fn finish(self, lines: VecDeque<String>) -> Result<()> {
+        let Self { sender, done } = self;
+        let written = tokio::time::timeout(STDOUT_WAIT, async {
+            for line in lines {
+                if sender.send(line).await.is_err() {
+                    break;
+                }
+            }
+            drop(sender);
+            done.await
+        });
+        match written.await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Ok(Ok(Err(error))) => Err(unwritten().because(error)),
+            Ok(Err(_)) => Err(Error::internal("the thread that writes results ended")),
+            Err(_) => Err(unwritten().because("nothing reads it")),
+        }
+    }
+}
+
+fn unwritten() -> Error {
+    Error::new(Kind::Input, "cannot write to stdout").code(Code::OutputFailed)
 }
 
 fn images(count: usize) -> String {

@@ -30,6 +30,7 @@ pub(crate) struct ImageCounts {
 struct ImageLine<'a> {
     version: u32,
     kind: &'static str,
+    tool: Tool,
     name: &'a str,
     image: Option<&'a ImageSummary>,
     dry_run: bool,
@@ -54,6 +55,7 @@ struct SummaryLine<'a> {
     finished_at: String,
     seconds: f64,
     exit_code: u8,
+    error: Option<Failure>,
     images: ImageCounts,
     totals: Totals,
     warnings: Vec<String>,
@@ -71,6 +73,7 @@ pub(crate) fn image_line(name: &str, outcome: &Outcome) -> Result<String> {
     printed(&ImageLine {
         version: VERSION,
         kind: "image",
+        tool: TOOL,
         name,
         image: outcome.image.as_ref(),
         dry_run: outcome.dry_run,
@@ -118,6 +121,7 @@ pub(crate) fn summary_line(run: &Run<'_>, info: RunInfo<'_>) -> Result<String> {
         finished_at: rfc3339(run.started_at + Duration::from_secs_f64(run.seconds)),
         seconds: round_seconds(run.seconds),
         exit_code: info.error.map_or(0, |error| error.kind().exit_code()),
+        error: info.error.map(Failure::from),
         images: run.images,
         totals: *run.totals,
         warnings: info.collector.warnings(),
