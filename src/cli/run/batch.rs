@@ -57,7 +57,7 @@ async fn push_all(batch: Batch, name: String) -> Result<ExitCode> {
         sandboxes
     };
     #[cfg(not(feature = "sandbox"))]
-    let _ = (sandbox, all_targets, first, &mut options);
+    let (_, _, _, _) = (sandbox, all_targets, first, &mut options);
     let mut pushers = HashMap::new();
     for (roles, options) in options {
         let events = events_of_many(&frame.events, verbosity);

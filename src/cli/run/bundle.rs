@@ -32,7 +32,7 @@ pub(super) async fn run(command: Push, bundle: Bundle) -> Result<ExitCode> {
         sandbox::endpoint_override(sandbox, &request, &mut options, frame.log()).await?
     };
     #[cfg(not(feature = "sandbox"))]
-    let _ = (sandbox, &mut options);
+    let (_, _) = (sandbox, &mut options);
     let dry_run = options.dry_run;
     let events = events_of_many(&frame.events, verbosity);
     let pusher = Pusher::builder().options(options).on_event(move |event| events(event)).start().await?;
