@@ -119,7 +119,7 @@ fn a_log_hears_of_what_takes_long() {
     let mut first = String::new();
     BufReader::new(child.stderr.take().unwrap()).read_line(&mut first).unwrap();
     drop(writer);
-    assert!(first.starts_with("copied 2.0 MiB of the archive to a temporary file ("), "{first}");
+    assert!(first.starts_with("copying the archive to a temporary file: 2.0 MiB ("), "{first}");
     assert!(child.wait().unwrap().success());
 }
 
