@@ -159,7 +159,9 @@ fn what_no_proxy_names_is_asked_directly() {
         command.env_remove("AWS_CA_BUNDLE").env("HTTP_PROXY", "http://127.0.0.1:1").env("NO_PROXY", no_proxy);
         aws.finish(command)
     };
-    run("http://api.invalid", "example.org").fails_with(4).stderr_has(&["cannot connect to the proxy 127.0.0.1:1 (HTTP_PROXY)", "refused"]);
+    run("http://api.invalid", "example.org")
+        .fails_with(4)
+        .stderr_has(&["cannot connect to the proxy 127.0.0.1:1 (HTTP_PROXY)", "refused"]);
     run("http://api.invalid", "example.org, *.invalid").fails_with(4).output_has_none(&["refused"]);
     run(&aws.url(), "example.org").succeeds();
     // A registry: then its name is looked up here, and does not exist.
