@@ -28,20 +28,13 @@ pub(super) struct Watch {
     pub(super) rate: Option<Arc<Rate>>,
     /// The number of bytes that were handed out.
     pub(super) sent: Arc<AtomicU64>,
-    /// The same of all bodies to the registry.
-    pub(super) all: Arc<AtomicU64>,
 }
 
 impl Watch {
     /// Creates the watch of one body.
-    pub(super) fn new(
-        meter: &Arc<Meter>,
-        rate: Option<&Arc<Rate>>,
-        sent: &Arc<AtomicU64>,
-        all: &Arc<AtomicU64>,
-    ) -> Self {
-        let (meter, sent, all) = (Arc::clone(meter), Arc::clone(sent), Arc::clone(all));
-        Self { meter, stall: Arc::new(StallDetector::new()), rate: rate.cloned(), sent, all }
+    pub(super) fn new(meter: &Arc<Meter>, rate: Option<&Arc<Rate>>, sent: &Arc<AtomicU64>) -> Self {
+        let (meter, sent) = (Arc::clone(meter), Arc::clone(sent));
+        Self { meter, stall: Arc::new(StallDetector::new()), rate: rate.cloned(), sent }
     }
 }
 
@@ -55,6 +48,7 @@ struct Framer {
 impl Framer {
     fn new(watch: Watch) -> Self {
         watch.sent.store(0, Ordering::Relaxed);
+        watch.stall.progress().started = None;
         Self { watch, delay: None }
     }
 
@@ -68,7 +62,7 @@ impl Framer {
             self.delay = None;
         }
         self.watch.sent.fetch_add(len as u64, Ordering::Relaxed);
-        self.watch.all.fetch_add(len as u64, Ordering::Relaxed);
+        self.watch.stall.progress().started.get_or_insert_with(Instant::now);
         Poll::Ready(bytes.split_to(len))
     }
 }
@@ -131,16 +125,18 @@ pub(super) struct StreamBody {
     /// The end, if the stream delivered it already.
     end: Option<LayerSummary>,
     sent: u64,
+    /// The bytes of all streams to the registry.
+    all: Arc<AtomicU64>,
     framer: Framer,
 }
 
 impl StreamBody {
-    /// Returns the body, and where its end is reported.
-    pub(super) fn new(Rest { blocks, stream, end }: Rest, watch: Watch) -> (Self, Ended) {
+    /// Returns the body, and where its end is reported. Its bytes are added to `all`.
+    pub(super) fn new(Rest { blocks, stream, end }: Rest, watch: Watch, all: &Arc<AtomicU64>) -> (Self, Ended) {
         let ended = Ended::default();
         watch.stall.note_progress(false);
         let (framer, shared) = (Framer::new(watch), Arc::clone(&ended));
-        (Self { blocks, stream, ended, end, sent: 0, framer }, shared)
+        (Self { blocks, stream, ended, end, sent: 0, all: Arc::clone(all), framer }, shared)
     }
 }
 
@@ -186,6 +182,7 @@ impl Body for StreamBody {
         let Some(piece) = this.blocks.front_mut() else { return Poll::Ready(None) };
         let bytes = ready!(this.framer.poll_frame(context, &mut piece.bytes));
         this.sent += bytes.len() as u64;
+        this.all.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         this.framer.watch.stall.note_progress(false);
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
@@ -199,6 +196,8 @@ pub(super) struct StallDetector(Mutex<Progress>);
 struct Progress {
     first: Instant,
     last: Instant,
+    /// When the first frame was handed to the connection.
+    started: Option<Instant>,
     all_sent: bool,
     /// Whether nothing is sent because the archive delivers nothing.
     is_starved: bool,
@@ -210,7 +209,8 @@ struct Progress {
 impl Progress {
     fn new() -> Self {
         let now = Instant::now();
-        Self { first: now, last: now, all_sent: false, is_starved: false, starved_since: None, starved: Duration::ZERO }
+        let (starved_since, starved) = (None, Duration::ZERO);
+        Self { first: now, last: now, started: None, all_sent: false, is_starved: false, starved_since, starved }
     }
 }
 
@@ -246,6 +246,13 @@ impl StallDetector {
         let current = progress.starved_since.map(|since| since.elapsed()).unwrap_or_default();
         progress.starved_since = progress.starved_since.map(|_| Instant::now());
         std::mem::take(&mut progress.starved) + current
+    }
+
+    /// Returns when the first frame was handed to the connection, and the last. `None` while the request waits for a permit,
+    /// a login or a connection.
+    pub(super) fn handed_out(&self) -> Option<(Instant, Instant)> {
+        let progress = self.progress();
+        Some((progress.started?, progress.last))
     }
 
     /// Returns whether everything was handed out.
@@ -291,7 +298,7 @@ mod tests {
     }
 
     fn watch(rate: Option<&Arc<Rate>>) -> Watch {
-        Watch::new(&Arc::new(Meter::new(1 << 30)), rate, &Arc::default(), &Arc::default())
+        Watch::new(&Arc::new(Meter::new(1 << 30)), rate, &Arc::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -360,11 +367,12 @@ mod tests {
     async fn a_stream_body_is_the_rest_and_waiting_for_the_archive_is_no_stall() {
         let (sender, receiver) = mpsc::channel(1);
         let piece = |bytes: &'static [u8], position| DataBlock { bytes: Bytes::from_static(bytes), position };
-        let watch = watch(None);
+        let (watch, all) = (watch(None), Arc::default());
         let blocks = VecDeque::from([piece(b"one, ", 10), piece(b"", 11)]);
         let (mut body, ended) =
-            StreamBody::new(Rest { blocks, stream: LayerStream::own(receiver), end: None }, watch.clone());
+            StreamBody::new(Rest { blocks, stream: LayerStream::own(receiver), end: None }, watch.clone(), &all);
         let summary = LayerSummary { digest: Digest::of(b""), size: 8, diff_id: None };
+        assert_eq!(watch.stall.handed_out(), None);
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(300)).await;
             sender.send(LayerData::Data(piece(b"two", 20))).await.unwrap();
@@ -381,7 +389,9 @@ mod tests {
             () = watch.stall.stalled(Duration::from_secs(60)) => panic!("the connection did not stall"),
         }
         assert_eq!(sent, b"one, two");
-        assert_eq!((watch.meter.position(), watch.meter.sent()), (20, 8));
+        assert_eq!((watch.meter.position(), watch.meter.sent(), all.load(Ordering::Relaxed)), (20, 8, 8));
+        let (first, last) = watch.stall.handed_out().unwrap();
+        assert_eq!((last - first).as_secs(), 300);
         assert_eq!(ended.get().unwrap().as_ref().unwrap(), &summary);
     }
 }

@@ -350,14 +350,14 @@ impl Client {
         let limits = Limits { bytes: request.limit, time: self.retry_config().request_timeout };
         let started = Instant::now();
         let sent = reply::send(builder.body((request.payload)()), self.timer(request), limits).await;
-        // Storages that blobs are read from are elsewhere.
-        let is_own = request.url.origin() == self.registry.config.endpoint.origin();
-        if sent.is_ok() && is_own && request.has_no_body() {
-            self.strategy.line().note_latency(started.elapsed());
-        }
+        let took = started.elapsed();
         let rejection = |error| Rejection { error, challenges: Vec::new() };
         let reply = sent.map_err(|error| rejection(error.into_request_error(&request.method)))?;
         if [request.expect, expect_of_login].concat().contains(&reply.status.as_u16()) {
+            // Storages that blobs are read from are elsewhere, and a rejection may come from a proxy that is nearer.
+            if request.has_no_body() && request.url.origin() == self.registry.config.endpoint.origin() {
+                self.strategy.line().note_latency(took);
+            }
             return reply.complete().map_err(rejection);
         }
         let challenges = Challenge::all(&reply.headers);

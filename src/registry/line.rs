@@ -4,7 +4,8 @@
 //! takes its time, a blob in one streamed request arrives sooner. A stream that breaks is lost as a whole, so it is only used
 //! where it gains something, and where that loss is small.
 
-use std::sync::atomic::AtomicU64;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,8 +23,17 @@ const ENOUGH: f64 = 0.9;
 /// The longest time for which a blob may be streamed: losing more would hurt.
 const LONGEST_STREAM: Duration = Duration::from_secs(120);
 
-/// The smallest body by which the rate is measured, in bytes. The latency dominates the time of smaller ones.
-const SMALLEST_SAMPLE: u64 = 1 << 20;
+/// The smallest chunk by which the rate is measured, in bytes. The variation of the latency dominates the time of smaller ones.
+const SMALLEST_SAMPLE: u64 = 4 << 20;
+
+/// The shortest time that a chunk can take.
+const SHORTEST_TIME: Duration = Duration::from_millis(1);
+
+/// The longest time between two looks at the counter of streams. After a longer one nobody was looking.
+const LONGEST_WINDOW: Duration = Duration::from_secs(1);
+
+/// How many intervals are remembered in which something was sent. Bodies that are sent at once overlap the latest few.
+const INTERVALS: usize = 16;
 
 /// The time of which the rate is an average.
 const MEMORY: Duration = Duration::from_secs(8);
@@ -32,22 +42,24 @@ const MEMORY: Duration = Duration::from_secs(8);
 #[derive(Debug, Default)]
 pub(super) struct Line {
     measured: Mutex<Measured>,
-    sent: Arc<AtomicU64>,
+    /// The bytes of all streams that were handed to the connections.
+    streamed: Arc<AtomicU64>,
 }
 
 #[derive(Debug, Default)]
 struct Measured {
-    /// The shortest time in which a request without a body had a response.
+    /// The shortest time in which a request without a body had a response, or a chunk after its last byte.
     latency: Option<Duration>,
     /// The rate limit that the user sets, in bytes per second.
     limit: Option<u64>,
-    /// The number of bodies in flight, and since when there was one.
-    bodies: usize,
-    busy_since: Option<Instant>,
-    /// The bytes that arrived lately, and the time that they took.
+    /// The counter of streams when it was looked at last, and when that was.
+    window: Option<(u64, Instant)>,
+    /// The latest intervals in which something was sent. They do not overlap.
+    intervals: VecDeque<(Instant, Instant)>,
+    /// The bytes that arrived lately, and the time in which they were sent: neither pauses nor waiting for a response count.
     arrived: u64,
     busy: Duration,
-    /// The sizes of the blobs in progress that are larger than a chunk, in bytes before compression.
+    /// The sizes of the blobs in progress, in bytes before compression.
     blobs: Vec<u64>,
     /// Whether a stream broke or was rejected, so that nothing is streamed any more.
     is_unfit: bool,
@@ -64,8 +76,8 @@ pub(super) enum Reason {
     Idle(Duration, f64),
     /// With this rate, chunks use the line as well.
     Chunks(u64),
-    /// At this rate, a stream would take this long.
-    TooLong(u64, Duration),
+    /// A stream would take this long.
+    TooLong(Duration),
 }
 
 impl Line {
@@ -80,9 +92,31 @@ impl Line {
         self.measured().limit = Some(rate);
     }
 
-    /// Notes that `bytes` bytes of streams arrived in this time.
-    pub(super) fn observe(&self, bytes: u64, time: Duration) {
-        self.measured().add(bytes, time);
+    /// Notes that a chunk of `bytes` bytes was acknowledged now. Its frames were handed to the connection from `first` to `last`.
+    pub(super) fn note_chunk(&self, bytes: u64, (first, last): (Instant, Instant)) {
+        // It took at least as long to respond as the latency: the last bytes were still on their way.
+        self.note_latency(last.elapsed());
+        if bytes >= SMALLEST_SAMPLE {
+            let latency = self.latency();
+            let arrived = Instant::now().checked_sub(latency).unwrap_or(first);
+            self.measured().add(bytes, (first, arrived.max(first + SHORTEST_TIME)));
+        }
+    }
+
+    /// Looks at the counter of streams from now on.
+    pub(super) fn begin_window(&self) {
+        self.measured().window = Some((self.streamed.load(Ordering::Relaxed), Instant::now()));
+    }
+
+    /// Notes what was streamed since the counter was looked at last, and looks at it again.
+    pub(super) fn end_window(&self) {
+        let (streamed, now) = (self.streamed.load(Ordering::Relaxed), Instant::now());
+        let mut measured = self.measured();
+        if let Some((before, since)) = measured.window.replace((streamed, now))
+            && now - since <= LONGEST_WINDOW
+        {
+            measured.add(streamed - before, (since, now));
+        }
     }
 
     /// Notes that a stream broke or was rejected: nothing is streamed from now on.
@@ -90,17 +124,9 @@ impl Line {
         self.measured().is_unfit = true;
     }
 
-    /// Returns the counter of all bytes that are handed to the connections.
-    pub(super) fn sent(&self) -> &Arc<AtomicU64> {
-        &self.sent
-    }
-
-    /// Notes that a body is sent.
-    pub(super) fn begin_body(&self) -> BodyInFlight<'_> {
-        let mut measured = self.measured();
-        measured.bodies += 1;
-        measured.busy_since.get_or_insert_with(Instant::now);
-        BodyInFlight { line: self, acknowledged: 0 }
+    /// Returns the counter of the bytes of all streams that are handed to the connections.
+    pub(super) fn streamed(&self) -> &Arc<AtomicU64> {
+        &self.streamed
     }
 
     /// Notes that a blob of `total` bytes before compression is uploaded.
@@ -120,12 +146,10 @@ impl Line {
 
     /// Returns why a stream of a blob should be ended after all, if it should. `left` is what it will still take.
     pub(super) fn rejects_stream(&self, total: u64, chunk: u64, left: Duration) -> Option<Reason> {
-        let measured = self.measured();
-        match measured.judge(total, chunk) {
-            Some(reason @ Reason::Chunks(_)) => Some(reason),
-            _ if left > LONGEST_STREAM => Some(Reason::TooLong(measured.rate().unwrap_or_default(), left)),
-            _ => None,
+        if left > LONGEST_STREAM {
+            return Some(Reason::TooLong(left));
         }
+        self.measured().judge(total, chunk).filter(|reason| matches!(reason, Reason::Chunks(_)))
     }
 
     /// Returns the latency.
@@ -144,10 +168,24 @@ impl Line {
 }
 
 impl Measured {
-    /// Adds what arrived in some time. What is long ago counts less and less.
-    fn add(&mut self, bytes: u64, time: Duration) {
+    /// Adds what was sent in an interval, of which only that part counts that others do not cover. What is long ago counts
+    /// less and less.
+    fn add(&mut self, bytes: u64, (from, to): (Instant, Instant)) {
         if self.busy > MEMORY {
             (self.arrived, self.busy) = (self.arrived / 2, self.busy / 2);
+        }
+        let (mut time, mut all) = (to - from, (from, to));
+        self.intervals.retain(|&(start, end)| {
+            let is_apart = end < from || start > to;
+            if !is_apart {
+                time = time.saturating_sub(end.min(to) - start.max(from));
+                all = (all.0.min(start), all.1.max(end));
+            }
+            is_apart
+        });
+        self.intervals.push_back(all);
+        if self.intervals.len() > INTERVALS {
+            self.intervals.pop_front();
         }
         (self.arrived, self.busy) = (self.arrived + bytes, self.busy + time);
     }
@@ -173,41 +211,14 @@ impl Measured {
             return (latency >= SHORT_UNTIL_MEASURED).then_some(Reason::Latency(latency));
         };
         let takes = |bytes: u64| Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
-        if takes(total) > LONGEST_STREAM {
-            return Some(Reason::TooLong(rate, takes(total)));
+        let lanes = self.lanes(total);
+        let time = takes(total).mul_f64(lanes);
+        if time > LONGEST_STREAM {
+            return Some(Reason::TooLong(time));
         }
         let sending = takes(chunk).as_secs_f64();
-        let used = self.lanes(total) * sending / (sending + latency.as_secs_f64());
+        let used = lanes * sending / (sending + latency.as_secs_f64());
         Some(if used < ENOUGH { Reason::Idle(latency, used) } else { Reason::Chunks(rate) })
-    }
-}
-
-/// A body that is being sent.
-#[must_use = "it counts until it is dropped"]
-pub(super) struct BodyInFlight<'a> {
-    line: &'a Line,
-    acknowledged: u64,
-}
-
-impl BodyInFlight<'_> {
-    /// Notes that the registry acknowledged `bytes` bytes.
-    pub(super) fn acknowledged(mut self, bytes: u64) {
-        self.acknowledged = bytes;
-    }
-}
-
-impl Drop for BodyInFlight<'_> {
-    fn drop(&mut self) {
-        let mut measured = self.line.measured();
-        measured.bodies -= 1;
-        let is_sample = self.acknowledged >= SMALLEST_SAMPLE;
-        if measured.bodies == 0 || is_sample {
-            let since = measured.busy_since.take();
-            measured.busy_since = (measured.bodies > 0).then(Instant::now);
-            if let Some(since) = since.filter(|_| is_sample) {
-                measured.add(self.acknowledged, since.elapsed());
-            }
-        }
     }
 }
 
@@ -241,10 +252,16 @@ mod tests {
         line
     }
 
+    /// Notes that so many bytes were sent in a second.
+    fn observe(line: &Line, bytes: u64) {
+        let now = Instant::now();
+        line.measured().add(bytes, (now, now + Duration::from_secs(1)));
+    }
+
     /// A line of so many MiB per second.
     fn measured(latency: u64, rate: u64) -> Line {
         let line = line(latency);
-        line.observe(rate * MIB, Duration::from_secs(1));
+        observe(&line, rate * MIB);
         line
     }
 
@@ -297,7 +314,7 @@ mod tests {
         let second = Duration::from_secs(1);
         assert_eq!(line.rejects_stream(1100 * MIB, MIB, second), None);
         let long = 130 * second;
-        assert_eq!(line.rejects_stream(1100 * MIB, MIB, long), Some(Reason::TooLong(10 * MIB, long)));
+        assert_eq!(line.rejects_stream(1100 * MIB, MIB, long), Some(Reason::TooLong(long)));
     }
 
     #[test]
@@ -306,7 +323,7 @@ mod tests {
         let second = Duration::from_secs(1);
         assert!(line.prefers_stream(200 * MIB, 5 * MIB).is_some());
         assert_eq!(line.rejects_stream(200 * MIB, 5 * MIB, second), None);
-        line.observe(4 * MIB, second);
+        observe(&line, 4 * MIB);
         assert_eq!(line.rejects_stream(200 * MIB, 5 * MIB, second), Some(Reason::Chunks(4 * MIB)));
         assert_eq!(line.prefers_stream(200 * MIB, 5 * MIB), None);
     }
@@ -323,23 +340,79 @@ mod tests {
         assert_eq!(other.prefers_stream(60 * MIB, 5 * MIB), None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_rate_is_that_of_all_bodies_and_small_ones_and_failures_do_not_count() {
-        let line = line(100);
-        let send = async |bytes: u64, seconds: u64| {
-            let body = line.begin_body();
-            tokio::time::sleep(Duration::from_secs(seconds)).await;
-            if bytes > 0 {
-                body.acknowledged(bytes);
+    /// Sends chunks over a line of `rate` bytes per second that `lanes` uploads share, and returns which part of it they use,
+    /// as it is judged and in truth.
+    async fn used(rate: u64, latency: u64, lanes: usize, chunk: u64) -> (f64, f64) {
+        let line = &line(latency);
+        let (way, latency) = (&tokio::sync::Mutex::new(()), Duration::from_millis(latency));
+        let (began, sending) = (Instant::now(), Duration::from_secs_f64(chunk as f64 / rate as f64));
+        let lane = async |_| {
+            for _ in 0..20 {
+                let first = Instant::now();
+                let turn = way.lock().await;
+                tokio::time::sleep(sending).await;
+                drop(turn);
+                let last = Instant::now();
+                tokio::time::sleep(latency).await;
+                line.note_chunk(chunk, (first, last));
             }
         };
-        tokio::join!(send(0, 3), send(1000, 2));
-        assert_eq!(line.measured().rate(), None);
-        tokio::join!(send(8 * MIB, 2), send(8 * MIB, 2), send(4 * MIB, 4), send(0, 5));
-        assert_eq!(line.measured().rate(), Some(5 * MIB));
-        line.observe(12 * MIB, Duration::from_secs(8));
-        assert_eq!(line.measured().rate(), Some(32 * MIB / 12));
-        line.observe(60 * MIB, Duration::from_secs(6));
-        assert_eq!(line.measured().rate(), Some(76 * MIB / 12), "older figures count half");
+        futures_util::future::join_all((0..lanes).map(lane)).await;
+        let truth = (20 * lanes as u64 * chunk) as f64 / rate as f64 / began.elapsed().as_secs_f64();
+        let total = 20 * chunk;
+        let _blobs: Vec<_> = (0..lanes).map(|_| line.begin_blob(total)).collect();
+        match line.measured().judge(total, chunk) {
+            Some(Reason::Idle(_, used)) => (used, truth),
+            other => panic!("{other:?}, while chunks use {truth}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_without_a_byte_on_the_line_is_not_that_of_the_line() {
+        for (rate, latency, lanes, chunk) in
+            [(125_000_000, 160, 2, 6), (1_250_000_000, 40, 4, 5), (125_000_000, 160, 1, 10), (125_000_000, 160, 3, 6)]
+        {
+            let (judged, truth) = used(rate, latency, lanes, chunk * MIB).await;
+            assert!((judged - truth).abs() < 0.1, "{rate} B/s, {latency} ms, {lanes} lanes: {judged} is {truth}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn chunks_and_streams_are_measured_together_and_pauses_are_not() {
+        let (line, second) = (line(100), Duration::from_secs(1));
+        let rate = || line.measured().rate();
+        line.note_chunk(1000, (Instant::now(), Instant::now()));
+        assert_eq!(rate(), None, "too small");
+        // A stream and a chunk share the line.
+        line.begin_window();
+        let first = Instant::now();
+        for _ in 0..4 {
+            tokio::time::sleep(second / 2).await;
+            line.streamed().fetch_add(3 * MIB, Ordering::Relaxed);
+            line.end_window();
+        }
+        line.note_chunk(4 * MIB, (first, Instant::now()));
+        assert_eq!(rate(), Some(8 * MIB));
+        // Nobody looked at the counter.
+        tokio::time::sleep(30 * second).await;
+        line.streamed().fetch_add(3 * MIB, Ordering::Relaxed);
+        line.end_window();
+        assert_eq!(rate(), Some(8 * MIB));
+        tokio::time::sleep(second).await;
+        line.end_window();
+        assert_eq!(rate(), Some(16 * MIB / 3));
+        line.measured().add(8 * MIB, (Instant::now(), Instant::now() + 7 * second));
+        line.measured().add(70 * MIB, (Instant::now() + 9 * second, Instant::now() + 14 * second));
+        assert_eq!(rate(), Some(82 * MIB / 10), "older figures count half");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_response_to_a_chunk_shows_a_shorter_latency() {
+        let line = line(90);
+        let last = Instant::now();
+        tokio::time::sleep(Duration::from_millis(15)).await;
+        line.note_chunk(1, (last, last));
+        assert_eq!(line.latency().as_millis(), 15);
+        assert_eq!(line.prefers_stream(200 * MIB, 5 * MIB), None);
     }
 }

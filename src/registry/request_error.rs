@@ -65,11 +65,6 @@ impl RequestError {
         matches!(self, Self::Local(_))
     }
 
-    /// Returns whether there was no response.
-    pub(super) fn is_transport(&self) -> bool {
-        matches!(self, Self::Transport(_))
-    }
-
     /// Returns whether an upload session is lost, so that a new one may succeed.
     pub(super) fn is_lost_session(&self) -> bool {
         // distribution 2.8 responds 404 BLOB_UPLOAD_INVALID after a chunk was cut: its state has another offset than its
@@ -88,6 +83,21 @@ impl RequestError {
             let is_other = matches!(it.code.as_str(), "DENIED" | "UNAUTHORIZED" | "NAME_UNKNOWN" | "NAME_INVALID");
             !is_other && matches!(it.status, Some(400 | 404 | 405 | 411 | 415 | 416 | 501))
         })
+    }
+
+    /// Returns whether a stream is rejected in a way that may mean streams as such: any reason except the registry's own about
+    /// the caller and the repository. Proxies that limit the size of a request respond with various statuses.
+    pub(super) fn rejects_stream(&self) -> bool {
+        self.is_response(|it| {
+            let is_denied = matches!(it.status, Some(401 | 403)) && !it.is_page && !it.code.is_empty();
+            let is_other = matches!(it.code.as_str(), "DENIED" | "UNAUTHORIZED" | "NAME_UNKNOWN" | "NAME_INVALID");
+            !is_denied && !is_other && it.status != Some(407)
+        })
+    }
+
+    /// Returns whether the registry says that there were too many requests, which says nothing about this one.
+    pub(super) fn is_too_many_requests(&self) -> bool {
+        self.is_response(|it| it.status == Some(429))
     }
 
     /// Returns whether a later run may succeed.
@@ -156,7 +166,7 @@ impl RequestError {
 
     /// Returns whether the registry asks all clients to slow down, not only this request.
     pub(super) fn is_throttle(&self) -> bool {
-        self.is_response(|it| it.status == Some(429)) || self.retry_after().is_some()
+        self.is_too_many_requests() || self.retry_after().is_some()
     }
 
     /// Describes the failure in a few words, for the line about the next retry.
@@ -300,6 +310,22 @@ mod tests {
         assert!(response(413, "", "").is_too_large());
         assert!(response(416, "", "the request body is too large").is_too_large());
         assert!(!response(416, "", "another offset").is_too_large());
+    }
+
+    #[test]
+    fn a_stream_is_rejected_by_all_but_the_registrys_own_denial() {
+        for (status, code, is_rejection) in [
+            (403, "", true),
+            (413, "", true),
+            (422, "", true),
+            (400, "UNSUPPORTED", true),
+            (403, "DENIED", false),
+            (401, "UNAUTHORIZED", false),
+            (404, "NAME_UNKNOWN", false),
+            (407, "", false),
+        ] {
+            assert_eq!(response(status, code, "").rejects_stream(), is_rejection, "{status} {code}");
+        }
     }
 
     #[test]

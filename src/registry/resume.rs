@@ -49,6 +49,11 @@ impl<'a> Session<'a> {
         };
         let offset = match received {
             UploadStatus::Bytes(offset) => offset,
+            // Nothing was acknowledged of a stream, and the session may have any part of it.
+            UploadStatus::Unclear if checkpoint.is_stream => {
+                client.abort_session(session.location).await;
+                return Ok(None);
+            }
             // Acknowledged bytes exist. If there are more, a 416 names the offset.
             UploadStatus::Unclear => checkpoint.offset,
             UploadStatus::NoSession => return Ok(None),

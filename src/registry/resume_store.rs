@@ -48,10 +48,12 @@ pub(super) struct Checkpoint {
     pub(super) location: String,
     /// The number of acknowledged bytes.
     pub(super) offset: u64,
-    /// Whether the blob was streamed: nothing was acknowledged, and it is not streamed again. Without a URL the session is
-    /// closed.
+    /// Whether the session is that of a stream: nothing was acknowledged. Without a URL it is closed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_stream: bool,
+    /// Whether the blob was streamed in this session or an earlier one, so that it is not streamed again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) was_streamed: bool,
 }
 
 impl ResumeStore {
@@ -95,6 +97,7 @@ impl ResumeStore {
             file: None,
             earlier: None,
             noted: None,
+            was_streamed: false,
         };
         if let Ok(file) = File::options().read(true).write(true).open(&entry.path)
             && file.try_lock().is_ok()
@@ -115,15 +118,18 @@ pub(super) struct ResumeEntry {
     file: Option<File>,
     /// The checkpoint of an earlier run.
     earlier: Option<Checkpoint>,
-    /// What the file says of this run, or of a stream of an earlier one.
+    /// What the file says of this run.
     noted: Option<Noted>,
+    /// Whether this run or an earlier one streamed the blob.
+    was_streamed: bool,
 }
 
+/// What an entry says of the upload.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Noted {
+pub(super) enum Noted {
     /// An offset at which the next run can resume.
     Offset,
-    /// That the blob is streamed, or was.
+    /// That the blob is streamed, and in which session.
     Stream,
 }
 
@@ -131,49 +137,49 @@ impl ResumeEntry {
     /// Returns the checkpoint of an earlier run, once.
     pub(super) fn take(&mut self) -> Option<Checkpoint> {
         let earlier = self.earlier.take();
-        if earlier.as_ref().is_some_and(|checkpoint| checkpoint.is_stream) {
-            self.noted = Some(Noted::Stream);
-        }
+        self.was_streamed |= earlier.as_ref().is_some_and(|checkpoint| checkpoint.was_streamed);
         earlier
     }
 
     /// Stores that the blob is streamed in the session at `location`: if that is interrupted, the next run sends chunks.
     pub(super) fn note_stream(&mut self, location: &Url) {
-        self.write_stream(location.as_str());
+        self.was_streamed = true;
+        self.noted = self.store(location.as_str(), 0, Noted::Stream);
     }
 
-    fn write_stream(&mut self, location: &str) {
-        let checkpoint =
-            Checkpoint { about: self.about.clone(), location: location.into(), offset: 0, is_stream: true };
-        self.noted = self.write(&checkpoint).is_ok().then_some(Noted::Stream);
-    }
-
-    /// Stores the offset of the upload, once it is large enough. Ignores a file that cannot be written.
+    /// Stores the offset of the upload, once it is large enough or if its session is stored. Ignores a file that cannot be
+    /// written.
     pub(super) fn note(&mut self, location: &Url, offset: u64) {
-        if offset >= MIN_RESUMABLE_SIZE {
-            let (about, location) = (self.about.clone(), location.to_string());
-            let checkpoint = Checkpoint { about, location, offset, is_stream: false };
-            self.noted = self.write(&checkpoint).is_ok().then_some(Noted::Offset);
+        if offset >= MIN_RESUMABLE_SIZE || self.noted == Some(Noted::Stream) {
+            self.noted = self.store(location.as_str(), offset, Noted::Offset);
         }
     }
 
-    /// Returns whether the next run can resume the upload.
-    pub(super) fn is_stored(&self) -> bool {
-        self.noted == Some(Noted::Offset)
+    /// Returns what the next run can resume.
+    pub(super) fn noted(&self) -> Option<Noted> {
+        self.noted
     }
 
     /// Notes that the upload failed, and that its session is closed.
     pub(super) fn abandon(&mut self) {
-        if self.noted == Some(Noted::Stream) {
-            self.write_stream("");
+        if self.was_streamed {
+            self.store("", 0, Noted::Stream);
+            self.noted = None;
         } else {
             self.remove();
         }
     }
 
+    fn store(&mut self, location: &str, offset: u64, noted: Noted) -> Option<Noted> {
+        let (about, location, was_streamed) = (self.about.clone(), location.into(), self.was_streamed);
+        let is_stream = noted == Noted::Stream;
+        let checkpoint = Checkpoint { about, location, offset, is_stream, was_streamed };
+        self.write(&checkpoint).is_ok().then_some(noted)
+    }
+
     /// Removes the entry.
     pub(super) fn remove(&mut self) {
-        (self.earlier, self.noted) = (None, None);
+        (self.earlier, self.noted, self.was_streamed) = (None, None, false);
         if let Some(file) = self.file.take() {
             // Emptied first: another run may have opened it already.
             file.set_len(0).and_then(|()| fs::remove_file(&self.path)).ok();
@@ -253,14 +259,14 @@ mod tests {
         let mut first = entry(&store, "blob");
         assert_eq!(first.take(), None);
         first.note(&here, MIN_RESUMABLE_SIZE - 1);
-        assert!(!first.is_stored() && !folder.exists(), "a small layer has no entry");
+        assert!(first.noted().is_none() && !folder.exists(), "a small layer has no entry");
         first.note(&here, MIN_RESUMABLE_SIZE);
         first.note(&there, MIN_RESUMABLE_SIZE + 7);
-        assert!(first.is_stored());
+        assert_eq!(first.noted(), Some(Noted::Offset));
         assert_eq!(entry(&store, "blob").take(), None, "the first run has locked the entry");
         let mut concurrent = entry(&store, "blob");
         concurrent.note(&here, MIN_RESUMABLE_SIZE);
-        assert!(!concurrent.is_stored());
+        assert_eq!(concurrent.noted(), None);
         // As if the first run had been killed.
         drop((first, concurrent));
         assert_eq!(entry(&store, "another").take(), None);
@@ -277,7 +283,7 @@ mod tests {
         let (store, folder) = store("stream");
         let mut first = entry(&store, "blob");
         first.note_stream(&url("http://r/1"));
-        assert!(!first.is_stored(), "no session is left open for it");
+        assert_eq!(first.noted(), Some(Noted::Stream));
         // As if it was killed.
         drop(first);
         let mut second = entry(&store, "blob");
@@ -289,11 +295,19 @@ mod tests {
         let checkpoint = third.take().unwrap();
         assert_eq!((checkpoint.location.as_str(), checkpoint.is_stream), ("", true), "its session is closed");
         third.note(&url("http://r/3"), MIN_RESUMABLE_SIZE);
-        assert!(third.is_stored());
+        assert_eq!(third.noted(), Some(Noted::Offset));
         drop(third);
         let mut fourth = entry(&store, "blob");
-        assert!(!fourth.take().unwrap().is_stream, "chunks can be resumed");
+        let checkpoint = fourth.take().unwrap();
+        assert_eq!((checkpoint.is_stream, checkpoint.was_streamed), (false, true), "chunks can be resumed");
+        fourth.note_stream(&url("http://r/4"));
+        fourth.note(&url("http://r/5"), 1);
+        assert_eq!(fourth.noted(), Some(Noted::Offset), "the session of a stream goes on in chunks");
         fourth.abandon();
+        drop(fourth);
+        let mut fifth = entry(&store, "blob");
+        assert!(fifth.take().unwrap().was_streamed, "until it is uploaded");
+        fifth.remove();
         assert!(!folder.join("layers.uploads").exists());
         fs::remove_dir_all(folder).unwrap();
     }

@@ -226,6 +226,8 @@ impl<'a> Session<'a> {
             self.client.abort_session(self.location.clone()).await;
             return Ok(SessionState::Complete(summary));
         }
+        // What broke once may break again, and chunks can be resumed.
+        budget.may_stream = false;
         let is_in_chunk = |offset: &u64| (chunk.start..=chunk.end()).contains(offset);
         let named_offset = error.expected_offset().filter(is_in_chunk);
         // The data of the earlier run is different after all.
@@ -337,17 +339,17 @@ impl<'a> Session<'a> {
         let watch = self.watch(request);
         let (body, stall) = (chunk.clone(), Arc::clone(&watch.stall));
         request.payload = Arc::new(move || Body::wrap(ChunkBody::new(&body, watch.clone())));
-        let in_flight = self.client.strategy().line().begin_body();
         let reply = self.send_body(request, &stall).await?;
-        in_flight.acknowledged(chunk.len);
+        if let Some(times) = stall.handed_out() {
+            self.client.strategy().line().note_chunk(chunk.len, times);
+        }
         chunk.arrived(&self.blob.meter);
         Ok(reply)
     }
 
     /// Creates the watch of a request's body.
     pub(super) fn watch(&self, request: &ApiRequest) -> Watch {
-        let all = self.client.strategy().line().sent();
-        Watch::new(&self.blob.meter, self.client.rate(), &request.sent, all)
+        Watch::new(&self.blob.meter, self.client.rate(), &request.sent)
     }
 
     /// Sends a body once, unless it stalls for too long.

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::client::Client;
 use super::open_upload::OpenedUpload;
 use super::resume::note_not_resumable;
-use super::resume_store::{Checkpoint, ResumeEntry};
+use super::resume_store::{Checkpoint, Noted, ResumeEntry};
 use super::session::Session;
 use super::stream::LayerStream;
 use super::upload_job::{Blob, RetryBudget, UploadError};
@@ -107,7 +107,21 @@ async fn run_session(
     start: Start,
 ) -> Result<LayerSummary, UploadError> {
     let (resumed, opened) = match start {
-        Start::AfterStream(location) => (Session::after_stream(client, blob, window, budget, location).await, None),
+        Start::AfterStream(location) => {
+            let resumed = Session::after_stream(client, blob, window, budget, location.clone()).await;
+            match &resumed {
+                Ok(Some(_)) => {}
+                Err(UploadError::Permanent(error))
+                    if error.may_succeed_later() && can_resume(client, entry.as_ref()) => {}
+                Ok(None) => {
+                    if let Some(entry) = entry {
+                        entry.abandon();
+                    }
+                }
+                Err(_) => give_up(client, location, entry).await,
+            }
+            (resumed, None)
+        }
         Start::New(opened) => {
             let resumed = match entry.as_mut().and_then(ResumeEntry::take) {
                 Some(checkpoint) => resume(client, blob, window, budget, checkpoint).await,
@@ -128,21 +142,33 @@ async fn run_session(
     };
     let done = session.run(window, budget, entry).await;
     let can_resume = matches!(&done, Err(UploadError::Permanent(error)) if error.may_succeed_later())
-        && entry.as_ref().is_some_and(ResumeEntry::is_stored);
+        && can_resume(client, entry.as_ref());
     match (&done, entry) {
         _ if can_resume => {}
         // The session may continue in chunks.
         (Err(UploadError::StreamBroken(_)), _) => {}
         (Ok(_), Some(entry)) => entry.remove(),
         (Ok(_), None) => {}
-        (Err(_), entry) => {
-            if let Some(entry) = entry {
-                entry.abandon();
-            }
-            client.abort_session(session.location).await;
-        }
+        (Err(_), entry) => give_up(client, session.location, entry).await,
     }
     done
+}
+
+/// Closes a session that is not continued.
+async fn give_up(client: &Client, location: Url, entry: &mut Option<ResumeEntry>) {
+    if let Some(entry) = entry {
+        entry.abandon();
+    }
+    client.abort_session(location).await;
+}
+
+/// Returns whether the next run can resume an upload: at an offset that is stored, or at one that the registry reports.
+fn can_resume(client: &Client, entry: Option<&ResumeEntry>) -> bool {
+    match entry.and_then(ResumeEntry::noted) {
+        Some(Noted::Offset) => true,
+        Some(Noted::Stream) => client.reports_upload_status(),
+        None => false,
+    }
 }
 
 /// Resumes the session of an earlier run. `None` if that is not possible.
@@ -154,13 +180,14 @@ async fn resume<'a>(
     checkpoint: Checkpoint,
 ) -> Result<Option<Session<'a>>, UploadError> {
     // A stream was interrupted. It may be again, and chunks can be resumed.
-    budget.may_stream &= !checkpoint.is_stream;
-    if checkpoint.is_stream && !client.reports_upload_status() {
+    budget.may_stream &= !checkpoint.was_streamed;
+    let is_stream = checkpoint.is_stream;
+    if is_stream && !client.reports_upload_status() {
         client.abort_earlier(checkpoint).await;
         return Ok(None);
     }
     let resumed = Session::resume(client, blob, window, budget, checkpoint).await;
-    if matches!(resumed, Ok(None)) {
+    if matches!(resumed, Ok(None)) && !is_stream {
         note_not_resumable(client, blob);
     }
     resumed

@@ -65,7 +65,8 @@ pub(super) struct RetryBudget<'a> {
     /// Whether a session was lost with a broken connection. From then on, every chunk has a separate connection, for networks
     /// that limit the bytes on each.
     pub(super) separate_connections: bool,
-    /// Whether the blob may be streamed although the registry accepts chunks: once at most, in all runs.
+    /// Whether the blob may be streamed although the registry accepts chunks: once at most, in all runs, and not after a chunk
+    /// failed.
     pub(super) may_stream: bool,
 }
 

@@ -95,9 +95,9 @@ impl Window {
         }
     }
 
-    /// Notes that the rest was sent.
-    pub(super) fn finish_rest(&mut self, summary: LayerSummary) {
-        (self.start, self.end) = (summary.size, Some(summary));
+    /// Notes that the rest was sent. The uncompressed layer has `total` bytes.
+    pub(super) fn finish_rest(&mut self, summary: LayerSummary, total: u64) {
+        (self.start, self.position, self.end) = (summary.size, total, Some(summary));
     }
 
     /// Gathers a chunk and one more byte, or the rest.
@@ -217,6 +217,17 @@ mod tests {
         let mut window = Window::new(LayerStream::own(stream));
         window.set_chunk(chunk, chunk + chunk / 2);
         window
+    }
+
+    #[test]
+    fn the_progress_stays_complete_after_the_rest_was_sent() {
+        let (meter, size) = (Meter::new(200), 100);
+        let mut window = window(&[vec![7; 100]], 10);
+        drop(window.take_rest());
+        window.finish_rest(LayerSummary { digest: Digest::of(b""), size, diff_id: None }, 200);
+        // The closing request has no body.
+        window.chunk().0.arrived(&meter);
+        assert_eq!((meter.position(), meter.sent()), (200, 100));
     }
 
     /// One attempt to send a chunk: whether the next is gathered meanwhile, and which part of the chunk is acknowledged.

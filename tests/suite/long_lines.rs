@@ -20,6 +20,10 @@ const LONG: Duration = Duration::from_millis(100);
 
 const PART: &str = "ecr:UploadLayerPart";
 
+fn status(status: u16, message: &str) -> Trouble {
+    Trouble::Status { status, code: "UNKNOWN".into(), message: message.into() }
+}
+
 fn ecr(rules: Rules) -> Ecr {
     Ecr::with(&["team/app"], Rules { delay: LONG, ..rules })
 }
@@ -78,7 +82,7 @@ fn a_large_layer_is_one_request_and_it_is_said_why() {
         // Three layers and the config. Where the digest is known afterwards, the closing request is empty.
         let closings: Vec<_> = registry.asked("ecr:CompleteLayerUpload").iter().map(|put| put.body_bytes).collect();
         assert_eq!((closings.len(), closings.iter().filter(|bytes| **bytes == 0).count()), (4, 2));
-        let why = " are streamed: replies take ";
+        let why = " are streamed: responses take ";
         assert_eq!(run.stderr.matches(why).count(), 1, "{}", run.stderr);
     }
 }
@@ -95,7 +99,7 @@ fn a_storage_close_by_does_not_make_the_line_to_the_registry_short() {
     registry.run(&[&archives[0], "team/app:0"]).succeeds();
     // The config of the image that is there is read from the bucket.
     let run = registry.run(&[&archives[1], "team/app:1", "--reuse-from", "0", "-v"]).succeeds();
-    run.stderr_has(&["streamed: replies take 1"]);
+    run.stderr_has(&["streamed: responses take 1"]);
     assert!(registry.count("s3:GetObject") > 0, "{}", registry.story());
     assert_eq!(patches(&registry).1.len(), 1, "{}", registry.story());
 }
@@ -111,21 +115,47 @@ fn a_stream_that_is_cut_goes_on_in_chunks() {
         let (ranged, whole) = patches(&registry);
         assert_eq!((ranged.len(), whole), (2, vec![8 * MIB]), "{}", registry.story());
     }
-    // Another registry says what it has, and nothing is sent twice.
-    let registry = cut(distribution());
-    let layout = layout(&registry, &[40 * MIB]);
-    arrives(&registry, &layout, &[]);
-    let (ranged, whole) = patches(&registry);
-    let closing = registry.asked("ecr:CompleteLayerUpload").iter().map(|put| put.body_bytes).max().unwrap();
-    assert_eq!((ranged.iter().sum::<u64>() + closing, whole), (32 * MIB, vec![8 * MIB]), "{}", registry.story());
+    // Another registry says what it has, and nothing is sent twice, wherever the stream is cut.
+    for sent in [8 * MIB, MIB + 1, 23 * MIB] {
+        let registry = ecr(Rules { faults: vec![Fault::once(PART, Trouble::CutAfter(sent))], ..distribution() });
+        let layout = layout(&registry, &[40 * MIB]);
+        arrives(&registry, &layout, &[]);
+        let (ranged, whole) = patches(&registry);
+        let closing = registry.asked("ecr:CompleteLayerUpload").iter().map(|put| put.body_bytes).max().unwrap();
+        let again = ranged.iter().sum::<u64>() + closing;
+        assert_eq!((again, whole), (40 * MIB - sent, vec![sent]), "{}", registry.story());
+    }
 }
 
 #[test]
 fn after_a_break_no_other_layer_is_streamed() {
-    let registry = ecr(Rules { faults: vec![Fault::once(PART, Trouble::CutAfter(8 * MIB))], ..Rules::default() });
-    let layout = layout(&registry, &[24 * MIB, 23 * MIB, 22 * MIB]);
-    arrives(&registry, &layout, &["--concurrency", "1"]);
-    assert_eq!(patches(&registry).1, [8 * MIB], "{}", registry.story());
+    // Proxies end long requests with a response of their own.
+    for break_ in [Trouble::CutAfter(8 * MIB), status(504, "Gateway Timeout"), status(416, "the body is too large")] {
+        let registry = ecr(Rules { faults: vec![Fault::once(PART, break_)], ..Rules::default() });
+        let layout = layout(&registry, &[24 * MIB, 23 * MIB, 22 * MIB]);
+        arrives(&registry, &layout, &["--concurrency", "1"]);
+        assert_eq!(patches(&registry).1.len(), 1, "{}", registry.story());
+    }
+}
+
+#[test]
+fn a_stream_that_a_proxy_rejects_is_sent_in_chunks() {
+    for rejection in [
+        Trouble::Page { status: 403, title: "Blocked".into() },
+        status(422, "Unprocessable"),
+        Trouble::Page { status: 413, title: "Request Entity Too Large".into() },
+    ] {
+        let registry = ecr(Rules { faults: vec![Fault::once(PART, rejection)], ..Rules::default() });
+        let layout = layout(&registry, &[16 * MIB, 15 * MIB]);
+        arrives(&registry, &layout, &["--concurrency", "1"]).stderr_has(&["does not accept a stream"]);
+        assert_eq!(patches(&registry).1.len(), 1, "{}", registry.story());
+    }
+    // A denial by the registry is final.
+    let denied = Trouble::Status { status: 403, code: "DENIED".into(), message: "not authorized".into() };
+    let registry = ecr(Rules { faults: vec![Fault::once(PART, denied)], ..Rules::default() });
+    let layout = layout(&registry, &[16 * MIB]);
+    registry.run(&[&layout, "team/app:1"]).stderr_has(&["not authorized"]);
+    assert_eq!(patches(&registry).1.len(), 1, "{}", registry.story());
 }
 
 #[test]
@@ -236,10 +266,11 @@ impl Stage {
         std::fs::read_dir(self.ecr.env.home().join(".cache/ecr-push/layers.uploads")).map_or(0, Iterator::count)
     }
 
-    fn finishes(&self) {
-        self.start(&[]).end().succeeds();
+    fn finishes(&self) -> Run {
+        let run = self.start(&[]).end().succeeds();
         StoredImage::of_sandbox(&self.ecr, "team/app", "1").is(&Source::read(&self.layout, 0));
         assert_eq!((self.ecr.open_uploads(), self.entries()), (0, 0), "{}", self.ecr.story());
+        run
     }
 }
 
@@ -275,4 +306,42 @@ fn the_session_of_a_stream_that_was_killed_is_closed_or_resumed() {
         assert_eq!(found >= 8 * MIB, resumes, "{found}: {}", stage.ecr.story());
         assert_eq!(patches(&stage.ecr).1.len(), 1, "{}", stage.ecr.story());
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_stream_that_ctrl_c_interrupts_is_resumed_where_the_registry_reports_its_offset() {
+    let stage = Stage::with(distribution());
+    let running = stage.half_way(8 * MIB);
+    interrupt(running.id());
+    running.end().fails_with(130);
+    stage.has_noticed();
+    assert_eq!((stage.ecr.open_uploads(), stage.entries()), (1, 1), "{}", stage.ecr.story());
+    stage.finishes();
+    let found = report(&stage.report)["targets"][0]["layers"][0]["bytes_of_earlier_run"].as_u64().unwrap();
+    assert!(found >= 8 * MIB, "{found}: {}", stage.ecr.story());
+}
+
+#[test]
+fn the_session_of_a_stream_is_given_up_if_its_offset_is_not_known() {
+    let stage = Stage::with(distribution());
+    stage.half_way(8 * MIB).kill();
+    stage.has_noticed();
+    stage.ecr.set_rules(|rules| rules.faults.push(Fault::once("v2:UploadStatus", status(502, "Bad Gateway"))));
+    stage.finishes().output_has_none(&["resum"]);
+    let (ranged, whole) = patches(&stage.ecr);
+    let closing = stage.ecr.asked("ecr:CompleteLayerUpload").iter().map(|put| put.body_bytes).max().unwrap();
+    assert_eq!((ranged.iter().sum::<u64>() + closing, whole.len()), (60 * MIB, 1), "{}", stage.ecr.story());
+}
+
+#[test]
+fn a_layer_that_was_streamed_once_is_not_streamed_again_whatever_happens_to_its_chunks() {
+    let stage = Stage::with(Rules { interrupted: Interrupted::Resumable, ..Rules::default() });
+    stage.half_way(8 * MIB).kill();
+    stage.has_noticed();
+    stage.half_way(MIN_RESUMABLE_SIZE + 4 * DEFAULT_CHUNK_SIZE).kill();
+    stage.has_noticed();
+    stage.ecr.set_rules(|rules| rules.faults.push(Fault::once(PART, Trouble::ForgetUpload)));
+    stage.finishes();
+    assert_eq!(patches(&stage.ecr).1.len(), 1, "{}", stage.ecr.story());
 }
