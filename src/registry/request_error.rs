@@ -322,6 +322,7 @@ mod tests {
             (403, "DENIED", false),
             (401, "UNAUTHORIZED", false),
             (404, "NAME_UNKNOWN", false),
+            (403, "FORBIDDEN", false),
             (407, "", false),
         ] {
             assert_eq!(response(status, code, "").rejects_stream(), is_rejection, "{status} {code}");
