@@ -377,10 +377,10 @@ fn a_log_hears_of_a_file_that_takes_long() {
     let (said, lines) = mpsc::channel();
     let stderr = BufReader::new(child.stderr.take().unwrap());
     let listener = std::thread::spawn(move || stderr.lines().try_for_each(|line| said.send(line.unwrap())));
-    let is_told = |line: &String| line.starts_with("copied 2.0 MiB of the archive to a temporary file (");
+    let is_reported = |line: &String| line.starts_with("copying the archive to a temporary file: 2.0 MiB (");
     let deadline = Instant::now() + Duration::from_secs(60);
     let next = || lines.recv_timeout(deadline.saturating_duration_since(Instant::now())).unwrap();
-    while !is_told(&next()) {}
+    while !is_reported(&next()) {}
     drop(writer);
     let rest: Vec<_> = lines.iter().collect();
     assert!(child.wait().unwrap().success(), "{rest:?}");

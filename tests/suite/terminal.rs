@@ -80,7 +80,7 @@ fn rows_stand_still_and_three_lines_are_left() {
 #[test]
 fn layers_that_are_uploaded_have_rows_where_there_are_few() {
     let ecr = Ecr::new();
-    let seen = start(&ecr, &[60; 30], (60, 12), &[]).end();
+    let seen = start(&ecr, &[60; 30], (80, 12), &[]).end();
     assert_eq!(seen.code, Some(0), "{}", seen.text);
     let frames = whole(&seen.frames, 11);
     assert!(frames.len() > 5, "there were {} pictures only", frames.len());
