@@ -313,7 +313,7 @@ mod tests {
         let ended = stream(300, 2_000, tenth).await;
         assert!(matches!(ended, Some((40..=65, Reason::TooLong(_)))), "{ended:?}");
         assert_eq!(stream(300, 2_000, |_| 20).await, None);
-        assert_eq!(stream(300, 2_000, |now| if (40..50).contains(&now.as_secs()) { 0 } else { 20 }).await, None);
+        assert_eq!(stream(300, 1_800, |now| if (40..50).contains(&now.as_secs()) { 0 } else { 20 }).await, None);
     }
 
     #[tokio::test(start_paused = true)]
