@@ -1,6 +1,5 @@
 //! What a registry refuses, in its own words and with what to do about it.
 
-use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use ecr_push::sandbox::{Absent, Fault, ImmutableWords, Rules, Trouble};
@@ -14,7 +13,10 @@ const ARN: &str = "arn:aws:ecr:us-east-1:000000000000:repository/team/app";
 
 /// An address on this machine at which nothing listens.
 pub(crate) fn closed_port() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    // Below the ports that the system gives to other tests at the same time.
+    let is_closed = |port: &u16| std::net::TcpStream::connect(("127.0.0.1", *port)).is_err();
+    let port = (20_001..30_000).find(is_closed).expect("one of so many ports is closed");
+    format!("127.0.0.1:{port}")
 }
 
 /// A push that the registry refuses. Nothing is tagged.
