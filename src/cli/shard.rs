@@ -13,9 +13,6 @@ struct Engine {
     first: First,
     /// The variable with the number of machines. Without one, `--shards` has it.
     count: Option<&'static str>,
-    /// Where that is documented.
-    #[expect(dead_code, reason = "it is for whoever reads the table")]
-    source: &'static str,
 }
 
 /// The number of the first machine.
@@ -26,34 +23,24 @@ enum First {
 }
 
 const ENGINES: [Engine; 4] = [
+    // https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html
     Engine {
         name: "AWS Batch",
         index: "AWS_BATCH_JOB_ARRAY_INDEX",
         first: First::Is(0),
         count: Some("AWS_BATCH_JOB_ARRAY_SIZE"),
-        source: "https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html",
     },
-    Engine {
-        name: "Kubernetes",
-        index: "JOB_COMPLETION_INDEX",
-        first: First::Is(0),
-        count: None,
-        source: "https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode",
-    },
+    // https://kubernetes.io/docs/concepts/workloads/controllers/job/#completion-mode
+    Engine { name: "Kubernetes", index: "JOB_COMPLETION_INDEX", first: First::Is(0), count: None },
+    // https://slurm.schedmd.com/job_array.html
     Engine {
         name: "Slurm",
         index: "SLURM_ARRAY_TASK_ID",
         first: First::In("SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP"),
         count: Some("SLURM_ARRAY_TASK_COUNT"),
-        source: "https://slurm.schedmd.com/job_array.html",
     },
-    Engine {
-        name: "GitLab",
-        index: "CI_NODE_INDEX",
-        first: First::Is(1),
-        count: Some("CI_NODE_TOTAL"),
-        source: "https://docs.gitlab.com/ci/yaml/#parallel",
-    },
+    // https://docs.gitlab.com/ci/yaml/#parallel
+    Engine { name: "GitLab", index: "CI_NODE_INDEX", first: First::Is(1), count: Some("CI_NODE_TOTAL") },
 ];
 
 /// Reads `--shard` and `--shards`.
@@ -100,7 +87,7 @@ fn automatic(count: Option<u64>, environment: &dyn Fn(&str) -> Option<OsString>)
         {
             return Err(Error::usage(format!("{} runs {own} machines, not {count}", engine.name))
                 .code(Code::OptionConflict)
-                .hint("Leave out --shards, or run the job on so many machines: a part would be pushed by nobody."));
+                .hint("Leave out --shards, or run the job on so many machines: otherwise a part is not pushed."));
         }
         let Some(count) = count.or(own) else {
             return Err(Error::usage(format!("{} does not state how many machines there are", engine.name))

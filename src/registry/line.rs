@@ -29,7 +29,7 @@ const SMALLEST_SAMPLE: u64 = 4 << 20;
 /// The shortest time that a chunk can take.
 const SHORTEST_TIME: Duration = Duration::from_millis(1);
 
-/// The longest time between two looks at the counter of streams. After a longer one nobody was looking.
+/// The longest time between two looks at the counter of streams. After a longer one the counter was not observed.
 const LONGEST_WINDOW: Duration = Duration::from_secs(1);
 
 /// How many intervals are remembered in which something was sent. Bodies that are sent at once overlap the latest few.
@@ -393,7 +393,7 @@ mod tests {
         }
         line.note_chunk(4 * MIB, (first, Instant::now()));
         assert_eq!(rate(), Some(8 * MIB));
-        // Nobody looked at the counter.
+        // The counter was not observed.
         tokio::time::sleep(30 * second).await;
         line.streamed().fetch_add(3 * MIB, Ordering::Relaxed);
         line.end_window();

@@ -137,7 +137,7 @@ fn the_order_of_lines_decides_nothing() {
     let elsewhere = format!("{amd} {}/team/app:1", other.address());
     for lines in [[elsewhere.clone(), format!("{amd} team/a:1")], [format!("{amd} team/b:1"), elsewhere]] {
         let run = batch(&ecr, &lines, &["--create-repository", "--retries", "0"]);
-        // The registry of another sandbox asks for a login that nobody has.
+        // The registry of another sandbox requires a login that does not exist.
         run.exits_with(3).stderr_has(&["1 pushed"]);
     }
     assert_eq!(ecr.repositories(), ["team/a", "team/b"]);

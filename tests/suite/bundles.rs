@@ -383,18 +383,22 @@ fn an_image_that_cannot_be_pushed_has_a_line_and_belongs_to_one_shard() {
 #[test]
 fn results_that_cannot_be_written_fail_the_run_and_stop_no_push() {
     let ecr = Ecr::empty();
-    let archive = save(&ecr.env, &[&["a:1"], &["b:1"], &["c:1"]]);
+    // More than are pushed at a time, and than wait for the reader of stdout.
+    let names: Vec<String> = (0..14).map(|n| format!("image-{n}:1")).collect();
+    let images: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
+    let images: Vec<&[&str]> = images.iter().map(|names| &names[..]).collect();
+    let archive = save(&ecr.env, &images);
     let report = ecr.env.scratch("report.jsonl");
     let mut command = ecr.command(&[&archive, "mirror/", "--all-images", "--create-repository", "--report", &report]);
     let errors = ecr.env.scratch("stderr");
     command.stdout(File::options().write(true).open("/dev/full").unwrap()).stderr(File::create(&errors).unwrap());
     assert_eq!(command.status().unwrap().code(), Some(1));
     let errors = fs::read_to_string(errors).unwrap();
-    assert!(errors.contains("cannot write to stdout") && errors.contains("3 images: 3 pushed"), "{errors}");
-    assert_eq!(fs::read_to_string(&report).unwrap().lines().count(), 4);
+    assert!(errors.contains("cannot write to stdout") && errors.contains("14 images: 14 pushed"), "{errors}");
+    assert_eq!(fs::read_to_string(&report).unwrap().lines().count(), 15);
     ecr.run(&[&archive, "again/", "--all-images", "--create-repository", "--report", "/dev/full"])
         .fails_with(1)
-        .stderr_has(&["cannot write the report", "3 images: 3 pushed"]);
+        .stderr_has(&["cannot write the report", "14 images: 14 pushed"]);
 }
 
 #[test]

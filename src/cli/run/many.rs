@@ -95,6 +95,10 @@ impl<'a> Pushes<'a> {
         let mut pushing = FuturesUnordered::new();
         loop {
             let is_over = frame.cancel.is_cancelled() || (self.fail_fast && self.images.failed > 0);
+            if results.sender.is_closed() {
+                // The reader is gone, or stdout cannot be written, which is reported at the end.
+                self.unsent.clear();
+            }
             // A slow reader of stdout delays the start of pushes, and stops none of those in progress.
             while !is_over
                 && pushing.len() < PUSHES
@@ -110,7 +114,8 @@ impl<'a> Pushes<'a> {
                         space.send(line);
                     }
                 }
-                else => break,
+                // Once stdout is closed, its lines are dropped above and pushes go on.
+                else => if !results.sender.is_closed() || is_over || jobs.len() == 0 { break },
             }
             if pushing.is_empty() && is_over {
                 break;
@@ -239,7 +244,7 @@ impl ResultWriter {
                 }
                 Ok(())
             };
-            let _nobody_waits = written.send(write());
+            let _unread = written.send(write());
         });
         Self { sender, done }
     }
@@ -287,7 +292,9 @@ pub(super) fn read_list(what: &str, path: &Path) -> Result<String> {
     let is_standard_input = path == Path::new("-");
     let opened = if is_standard_input { file::standard_input() } else { file::open(path) };
     let mut text = String::new();
-    let read = opened.and_then(|file| file.take(MAX_LIST).read_to_string(&mut text));
+    let read = opened.and_then(|file| file.take(MAX_LIST + 1).read_to_string(&mut text));
+    let read =
+        read.and_then(|len| if len as u64 > MAX_LIST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) });
     read.map_err(|error| {
         let name = if is_standard_input { "standard input".to_owned() } else { path.display().to_string() };
         Error::new(Kind::Usage, format!("cannot read the {what} {name}")).code(Code::ArgumentMissing).because(error)
