@@ -21,7 +21,7 @@ pub(crate) enum Way {
     Slow(usize, Duration),
     /// The same, until so many bytes were carried in all.
     SlowUntil(usize, Duration, u64),
-    /// The first connection with so many bytes stands still from then on.
+    /// The connection that carries a byte after so many in all stands still from then on.
     StandStill(u64),
     /// So many connections, the first, break after so many bytes.
     CutTheFirst(u64, u64),
@@ -157,7 +157,9 @@ async fn carry(
             Way::SlowUntil(_, pause, bytes) if carried.load(Ordering::SeqCst) < bytes => {
                 tokio::time::sleep(pause).await;
             }
-            Way::StandStill(limit) if here >= limit && counts.breaks.swap(1, Ordering::SeqCst) == 0 => {
+            Way::StandStill(limit)
+                if carried.load(Ordering::SeqCst) >= limit && counts.breaks.swap(1, Ordering::SeqCst) == 0 =>
+            {
                 std::future::pending::<()>().await;
             }
             _ => {}
