@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
-use super::model::{Child, Config, Content, Image, Index, IndexOrigin, Role};
+use super::model::{Child, Content, Image, Index, IndexOrigin, Role};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Digest, Family, OriginalManifest, Platform};
 
@@ -87,9 +87,7 @@ fn entries_of<'a>(part: usize, archive: &'a str, content: &Content) -> Result<Ve
             descriptor.insert("mediaType".into(), media_type.into());
             descriptor.insert("digest".into(), content.identity().to_string().into());
             descriptor.insert("size".into(), size.into());
-            if let Some(platform) = platform(&manifest.config) {
-                descriptor.insert("platform".into(), platform);
-            }
+            manifest.config.add_platform(&mut descriptor);
             let role = Role::Image(manifest.config.platform.clone());
             Ok(vec![Entry { part, archive, descriptor, child: Child { role, content: content.clone() } }])
         }
@@ -107,11 +105,10 @@ fn entries_of<'a>(part: usize, archive: &'a str, content: &Content) -> Result<Ve
                     continue;
                 }
                 let mut descriptor = descriptor.clone();
-                if let (Role::Image(Some(_)), Content::Manifest(manifest)) = (&child.role, &child.content)
+                if let (Role::Image(_), Content::Manifest(manifest)) = (&child.role, &child.content)
                     && descriptor.get("platform").is_none_or(Value::is_null)
-                    && let Some(platform) = platform(&manifest.config)
                 {
-                    descriptor.insert("platform".into(), platform);
+                    manifest.config.add_platform(&mut descriptor);
                 }
                 entries.push(Entry { part, archive, descriptor, child: child.clone() });
             }
@@ -120,17 +117,17 @@ fn entries_of<'a>(part: usize, archive: &'a str, content: &Content) -> Result<Ve
     }
 }
 
-/// Returns the platform of a config as an index lists it: with the version of Windows, by which its runtimes select.
-fn platform(config: &Config) -> Option<Value> {
-    let mut platform = serde_json::to_value(config.platform.as_ref()?).ok()?;
-    let document: Value = serde_json::from_slice(&config.bytes).ok()?;
-    for field in ["os.version", "os.features"] {
-        let is_empty = |value: &Value| value.is_null() || value.as_str() == Some("");
-        if let Some(value) = document.get(field).filter(|value| !is_empty(value)) {
-            platform.as_object_mut()?.insert(field.into(), value.clone());
-        }
-    }
-    Some(platform)
+/// What the runtimes select an image by: its platform, and the version of Windows.
+type Selector<'a> = (Option<&'a Platform>, String);
+
+/// Returns the selector of an image: from its config, or if that states no platform, from the index.
+fn selector<'a>(listed: Option<&'a Platform>, listed_version: &str, content: &'a Content) -> Selector<'a> {
+    let config = match content {
+        Content::Manifest(manifest) => Some(&manifest.config),
+        Content::Index(_) => None,
+    };
+    let version = config.and_then(|config| config.os_version()).unwrap_or_else(|| listed_version.to_owned());
+    (config.and_then(|config| config.platform.as_ref()).or(listed), version)
 }
 
 impl Entry<'_> {
@@ -140,14 +137,17 @@ impl Entry<'_> {
         platform.and_then(|platform| platform.get("os.version")?.as_str()).unwrap_or_default()
     }
 
-    /// Returns the platforms of the images, without artifacts and attestations.
-    fn platforms(&self) -> Vec<Option<&Platform>> {
+    /// Returns the selectors of the images, without artifacts and attestations.
+    fn platforms(&self) -> Vec<Selector<'_>> {
         match &self.child {
             Child { role: Role::Attestation(_), .. } => Vec::new(),
             Child { content: Content::Index(index), .. } => {
-                index.images().into_iter().filter(|(_, image)| image.is_image()).map(|(its, _)| its).collect()
+                let images = index.images().into_iter().filter(|(_, image)| image.is_image());
+                images.map(|(listed, image)| selector(listed, self.os_version(), image)).collect()
             }
-            Child { role: Role::Image(platform), content } if content.is_image() => vec![platform.as_ref()],
+            Child { role: Role::Image(listed), content } if content.is_image() => {
+                vec![selector(listed.as_ref(), self.os_version(), content)]
+            }
             Child { .. } => Vec::new(),
         }
     }
@@ -155,9 +155,9 @@ impl Entry<'_> {
 
 /// Rejects images for one platform from two archives: clients could pull only the first of them.
 fn check_platforms(entries: &[Entry<'_>]) -> Result<()> {
-    let mut known: Vec<(&Platform, &Entry<'_>)> = Vec::new();
+    let mut known: Vec<(&Platform, String, &Entry<'_>)> = Vec::new();
     for entry in entries {
-        for platform in entry.platforms() {
+        for (platform, version) in entry.platforms() {
             let Some(platform) = platform else {
                 let others = entries.iter().find(|other| other.part != entry.part).map(|other| other.archive);
                 return Err(Error::input(format!(
@@ -168,16 +168,16 @@ fn check_platforms(entries: &[Entry<'_>]) -> Result<()> {
                 .code(Code::PlatformNotFound)
                 .hint("Build it again for a platform: the config of an image states its os and architecture."));
             };
-            let same = |(its, other): &&(&Platform, &Entry<'_>)| {
-                its.matches(platform) && other.os_version() == entry.os_version() && other.part != entry.part
+            let same = |(its, its_version, other): &&(&Platform, String, &Entry<'_>)| {
+                its.matches(platform) && *its_version == version && other.part != entry.part
             };
-            if let Some((_, other)) = known.iter().find(same) {
+            if let Some((.., other)) = known.iter().find(same) {
                 let (one, other) = (other.archive, entry.archive);
                 return Err(Error::input(format!("cannot join {one} with {other}: both are for {platform}"))
                     .code(Code::ImageAmbiguous)
                     .hint("Join one archive for each platform."));
             }
-            known.push((platform, entry));
+            known.push((platform, version, entry));
         }
     }
     Ok(())

@@ -109,10 +109,12 @@ fn with_platforms(index: &Index) -> Result<OriginalManifest> {
             let digest = descriptor.get("digest")?.as_str()?;
             let is_it = |child: &&Child| child.content.digest().is_some_and(|it| it.to_string() == digest);
             // An artifact has no platform, so it stays without one.
-            let Some(Child { role: Role::Image(Some(platform)), .. }) = index.children.iter().find(is_it) else {
+            let Some(Child { role: Role::Image(Some(_)), content: Content::Manifest(manifest) }) =
+                index.children.iter().find(is_it)
+            else {
                 continue;
             };
-            descriptor.as_object_mut()?.insert("platform".into(), serde_json::to_value(platform).ok()?);
+            manifest.config.add_platform(descriptor.as_object_mut()?);
             changed = true;
         }
         Some(())

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_client::manifest::OciDescriptor;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::compress::{ByteSource, Compression, CompressionSpec, LayerSummary, ThreadPanicked};
 use crate::error::{Code, Error, Result, shown};
@@ -155,6 +155,29 @@ pub struct Config {
     pub media_type: Option<String>,
     /// The platform, if the config states it.
     pub platform: Option<Platform>,
+}
+
+impl Config {
+    /// Adds the platform to a descriptor, as an index lists it: with the version of Windows, by which its runtimes select.
+    pub(super) fn add_platform(&self, descriptor: &mut Map<String, Value>) {
+        let Some(Ok(Value::Object(mut platform))) = self.platform.as_ref().map(serde_json::to_value) else { return };
+        let is_empty = |value: &Value| value.is_null() || value.as_str() == Some("");
+        for field in ["os.version", "os.features"] {
+            let stated = self.field(field).filter(|value| !is_empty(value));
+            platform.extend(stated.map(|value| (field.to_owned(), value)));
+        }
+        descriptor.insert("platform".into(), platform.into());
+    }
+
+    /// Returns the version of the operating system, which distinguishes images for Windows.
+    pub(super) fn os_version(&self) -> Option<String> {
+        self.field("os.version")?.as_str().filter(|version| !version.is_empty()).map(str::to_owned)
+    }
+
+    fn field(&self, name: &str) -> Option<Value> {
+        let mut document: Map<String, Value> = serde_json::from_slice(&self.bytes).ok()?;
+        document.remove(name)
+    }
 }
 
 /// A layer.

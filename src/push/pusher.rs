@@ -263,10 +263,10 @@ fn announce(context: &PushContext, opened: OpenedImage, summary: &mut Option<Ima
     context.emit(Event::Opened(opened.clone()));
     *summary = Some(opened);
     // Notes about an archive that was opened before are not repeated for each of its images.
-    let is_new = !matches!(context.request.source, Source::Opened(_));
-    let archives = archives.iter().filter(|_| is_new);
-    let of_archives = archives.clone().flat_map(|archive| &archive.notes).chain(&image.notes).cloned();
-    let unusable = archives.flat_map(|archive| &archive.unusable).map(ToString::to_string);
+    let is_new = |(_, source): &(_, &Source)| !matches!(source, Source::Opened(_));
+    let archives: Vec<_> = archives.iter().zip(context.request.archives()).filter(is_new).map(|it| it.0).collect();
+    let of_archives = archives.iter().flat_map(|archive| &archive.notes).chain(&image.notes).cloned();
+    let unusable = archives.iter().flat_map(|archive| &archive.unusable).map(ToString::to_string);
     of_archives.chain(unusable).for_each(|note| context.emit(Event::Note(note)));
     let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.non_distributable);
     foreign.for_each(|layer| context.emit(Event::Note(layer.note())));

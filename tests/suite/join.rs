@@ -205,6 +205,44 @@ fn a_transport_selects_the_image_of_its_own_archive() {
     ecr.run(&[&amd, "--join", &many, "team/app:2"]).fails_with(2).stderr_has(&["contains 2 images"]);
 }
 
+/// Returns the descriptor of an image for Windows, whose config alone states the version.
+fn windows(layout: &Layout, version: &str) -> Value {
+    let layer = archive_builder::tar_of("version", version.as_bytes());
+    let config = json!({"os": "windows", "architecture": "amd64", "os.version": version,
+        "rootfs": {"type": "layers", "diff_ids": [super::archive_contents::sha256(&layer)]}});
+    layout.manifest(json!({
+        "config": layout.blob("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes()),
+        "layers": [layout.blob("application/vnd.oci.image.layer.v1.tar", &layer)],
+    }))
+}
+
+#[test]
+fn nested_windows_images_are_told_apart_by_their_configs() {
+    let ecr = Ecr::new();
+    let nested = |name: &str, version: &str| {
+        let layout = Layout::new(&ecr.env, name);
+        let inner = layout.index(&[windows(&layout, version)]);
+        layout.finish(&[layout.index(&[inner])]);
+        layout.path
+    };
+    let (old, new) = (nested("old", "10.0.17763.1"), nested("new", "10.0.20348.1"));
+    ecr.run(&[&old, "--join", &new, "team/app:1"]).succeeds();
+    let same = nested("same", "10.0.20348.1");
+    ecr.run(&[&same, "--join", &new, "team/app:2"]).fails_with(1).stderr_has(&["both are for windows/amd64"]);
+}
+
+#[test]
+fn the_platform_of_a_config_is_believed_over_that_of_an_index() {
+    let ecr = Ecr::new();
+    let amd = save(&ecr.env, "amd64.tar", &linux("amd64"));
+    let layout = Layout::new(&ecr.env, "mislabeled");
+    let mut image = layout.image("linux/amd64");
+    image["platform"]["architecture"] = json!("arm64");
+    layout.finish(&[layout.index(&[image])]);
+    ecr.run(&[&amd, "--join", &layout.path, "team/app:1"]).fails_with(1).stderr_has(&["both are for linux/amd64"]);
+    ecr.has_no_image("1");
+}
+
 #[test]
 fn an_archive_without_an_image_cannot_be_joined() {
     let ecr = Ecr::new();
