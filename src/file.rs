@@ -19,7 +19,7 @@ const PIPE_WRITE: usize = 512;
 /// The identity of a file or a folder, whatever its path.
 ///
 /// Symbolic links are followed. On Unix, hard links of one file have one identity.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(crate) enum FileId {
     /// A file that exists.
     Existing(Node),

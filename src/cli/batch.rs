@@ -1,6 +1,6 @@
 //! A batch: pushes from a file, a line each.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -10,6 +10,7 @@ use super::arguments::{OptionArgs, PushArgs};
 use super::clap_errors::usage;
 use super::output::PushOutput;
 use super::push::{PUSHES, Push, Reporting, push, reporting};
+use super::targets;
 use crate::archive::Source;
 use crate::ecr::Access;
 use crate::error::{Advice, Code, Error, Kind, Result};
@@ -92,19 +93,17 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
     refuse_line_options(&args.options)?;
     let sandbox = args.options.sandbox();
     let (fail_fast, shard) = args.options.bundle.take_run(environment)?;
-    let (output, reporting) = reporting(&mut args.options, &[], environment)?;
-    if output == PushOutput::Json {
-        return Err(Error::usage("--output json is for one image")
-            .code(Code::OptionConflict)
-            .hint(Advice::new("Use the other format").setting_with("output", "jsonl")));
-    }
+    let (output, mut reporting) = reporting(&mut args.options, &[], environment)?;
+    output.check_for_several()?;
+    let mut noted = HashSet::new();
     let (mut lines, mut all_options, mut problems) = (Vec::new(), HashMap::new(), Vec::new());
     let mut owners: HashMap<(Place, Repository, Tag), usize> = HashMap::new();
     for (at, text) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let number = at + 1;
         match line(text, &args.options, environment) {
             Ok(None) => {}
-            Ok(Some((Push { mut request, options, .. }, roles))) => {
+            Ok(Some((Push { mut request, options, reporting: Reporting { notes, .. }, .. }, roles))) => {
+                reporting.notes.extend(notes.into_iter().filter(|note| noted.insert(note.clone())));
                 for target in &request.targets {
                     let latest = Tag::latest();
                     let own = target.tags.iter().chain(&request.tags);
@@ -181,7 +180,11 @@ fn line(
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Option<(Push, Vec<String>)>> {
     let words = shlex::split(text).ok_or_else(|| {
-        Error::usage("a quote is not closed").code(Code::ValueInvalid).hint("Quote words as a shell does.")
+        let (what, hint) = match text.ends_with('\\') {
+            true => ("it ends with \\", "Write each push on one line."),
+            false => ("a quote is not closed", "Quote words as a shell does."),
+        };
+        Error::usage(what).code(Code::ValueInvalid).hint(hint)
     })?;
     if words.is_empty() {
         return Ok(None);
@@ -194,6 +197,22 @@ fn line(
         );
         Error::usage(error.to_string()).code(error.stable_code()).hint(advice)
     })?;
+    for (own, of_run, is_both) in [
+        ("--image", "--index", options.index && line.image.is_some()),
+        ("--image-id", "--index", options.index && line.image_id.is_some()),
+        ("--platform", "--present-platforms", options.present_platforms && line.platform.is_some()),
+    ] {
+        if is_both {
+            return Err(Error::usage(format!("{own} of a line and {of_run} of the run cannot be used together"))
+                .code(Code::OptionConflict)
+                .hint("Use only one of them."));
+        }
+    }
+    if let Some(prefix) = targets::prefix(&line.target) {
+        return Err(Error::usage(format!("the target {prefix:?} ends with a slash"))
+            .code(Code::TargetInvalid)
+            .hint("Write the repository after the slash: a line pushes one image."));
+    }
     let mut options = options.clone();
     (options.image, options.image_id, options.expect_digest) = (line.image, line.image_id, line.expect_digest);
     options.platform = line.platform.or(options.platform);

@@ -24,6 +24,8 @@ pub(super) struct ErrorSinks {
     pub log_format: LogFormat,
     /// The format of stdout.
     pub output: PushOutput,
+    /// Whether several images were to be pushed, whose results are lines.
+    pub are_several: bool,
     /// The path of the report.
     pub report: Option<PathBuf>,
     /// The other files of the command line and the environment, which the report must not overwrite.
@@ -36,7 +38,9 @@ pub(super) struct ErrorSinks {
 pub(super) fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> ErrorSinks {
     let arguments = subcommand::first(arguments.to_vec());
     let words: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
-    let is_subcommand = Cli::command().find_subcommand(words.first().map_or("", String::as_str)).is_some();
+    let subcommand = words.first().map_or("", String::as_str);
+    let is_batch = subcommand == "batch";
+    let is_other = !is_batch && Cli::command().find_subcommand(subcommand).is_some();
     let words = TypedOptions { words: &words, environment };
     let named = words.value("ci").and_then(|name| match name.trim() {
         "none" => Some(None),
@@ -49,13 +53,15 @@ pub(super) fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> 
         summary: system.and_then(|system| pipeline::summary(system, environment)),
         variables: None,
     };
-    if is_subcommand {
-        // Only a push has a report and a summary.
+    if is_other {
+        // Only pushes have a report and a summary.
         pipeline.summary = None;
         let (log_format, output) = (LogFormat::Text, PushOutput::Text);
-        return ErrorSinks { log_format, output, report: None, other_files: Vec::new(), pipeline };
+        return ErrorSinks { log_format, output, are_several: false, report: None, other_files: Vec::new(), pipeline };
     }
     let is_json = |long| words.value(long).is_some_and(|how| how == "json");
+    let is_jsonl = words.value("output").is_some_and(|how| how == "jsonl");
+    let are_several = is_batch || is_jsonl || words.has("all-images") || words.value("image-list").is_some();
     let report = words.value("report").filter(|file| file != "-");
     let mut other_files = words.all();
     if let Some(at) = report.as_ref().and_then(|report| other_files.iter().position(|word| word == report)) {
@@ -70,6 +76,7 @@ pub(super) fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> 
             Some("jsonl") => PushOutput::Jsonl,
             _ => PushOutput::Text,
         },
+        are_several,
         report: report.map(PathBuf::from),
         other_files: other_files.into_iter().map(PathBuf::from).collect(),
         pipeline,
@@ -93,6 +100,12 @@ impl TypedOptions<'_> {
             value => value.strip_prefix('=').map(str::to_owned),
         });
         typed.last().or_else(|| self.set(long)).filter(|value| !value.is_empty() && !value.contains("$("))
+    }
+
+    /// Returns whether an option without a value is typed or set.
+    fn has(&self, long: &str) -> bool {
+        let flag = format!("--{long}");
+        self.words.iter().take_while(|word| *word != "--").any(|word| *word == flag) || self.set(long).is_some()
     }
 
     /// Returns the value of an option in the environment.
@@ -151,6 +164,22 @@ mod tests {
         ] {
             assert_eq!(report(none, &[]), None, "{none}");
         }
+    }
+
+    #[test]
+    fn several_images_are_recognized() {
+        for (line, are_several) in [
+            ("a.tar b/ --all-images", true),
+            ("batch lines.txt", true),
+            ("a.tar b/ --image-list=l", true),
+            ("a.tar b --output jsonl", true),
+            ("a.tar b", false),
+            ("a.tar b -- --all-images", false),
+            ("inspect a.tar --output jsonl", false),
+        ] {
+            assert_eq!(read(line, &[]).are_several, are_several, "{line}");
+        }
+        assert_eq!(report("batch lines.txt --report r", &[]).as_deref(), Some("r"));
     }
 
     #[test]

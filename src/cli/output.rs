@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 
+use crate::error::{Advice, Code, Error, Result};
 use crate::output::log::{LogFormat, Verbosity};
 
 /// The format of stderr.
@@ -56,6 +57,30 @@ pub(super) enum PushOutput {
     Json,
     /// One JSON object a line for each of several images, and one for all of them
     Jsonl,
+}
+
+impl PushOutput {
+    /// Rejects the format of several images where one is pushed.
+    pub(super) fn check_for_one(self) -> Result<()> {
+        match self {
+            Self::Jsonl => Err(misplaced("jsonl", "several images", "json")),
+            Self::Text | Self::Json => Ok(()),
+        }
+    }
+
+    /// Rejects the format of one image where several are pushed.
+    pub(super) fn check_for_several(self) -> Result<()> {
+        match self {
+            Self::Json => Err(misplaced("json", "one image", "jsonl")),
+            Self::Text | Self::Jsonl => Ok(()),
+        }
+    }
+}
+
+fn misplaced(format: &str, for_what: &str, instead: &str) -> Error {
+    Error::usage(format!("--output {format} is for {for_what}"))
+        .code(Code::OptionConflict)
+        .hint(Advice::new("Use the other format").setting_with("output", instead))
 }
 
 /// Returns what is logged if `-v` is given so many times.

@@ -1,7 +1,7 @@
 //! The options of a push: its request and options, and its output.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::arguments::{OptionArgs, PushArgs, ReuseArg};
 use super::bundle::Bundle;
@@ -12,7 +12,7 @@ use super::registries::AwsUse;
 use super::values::{at_least_one, bytes, chunk_size, compression, digest, image_selector};
 use super::{env_checks, files, logins, targets, transports};
 use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
-use crate::error::{Advice, Code, Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::oci::{Tag, Target, TargetPrefix};
 use crate::output::log::{LogFormat, Verbosity};
 use crate::push::{ImageOptions, LayerOptions, Options, PushRequest, RegistryOptions, RepositoryOptions};
@@ -83,20 +83,20 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     let ci = args.pipeline.system(environment)?.map(|system| system.name);
     let (output, mut reporting) = reporting(&mut args, &archives, environment)?;
     let bundle = args.bundle.read(args.repository.docker_naming, environment)?;
-    let (is_for, instead) = match (output, &bundle) {
-        (PushOutput::Jsonl, None) => ("--output jsonl is for several images", "json"),
-        (PushOutput::Json, Some(_)) => ("--output json is for one image", "jsonl"),
-        _ => ("", ""),
-    };
-    if !is_for.is_empty() {
-        return Err(Error::usage(is_for)
-            .code(Code::OptionConflict)
-            .hint(Advice::new("Use the other format").setting_with("output", instead)));
-    }
     let texts = targets::texts(&target)?;
-    let (targets, notes) = match bundle {
-        Some(_) => (texts.iter().map(|text| TargetPrefix::example(text)).collect::<Result<_>>()?, Vec::new()),
+    let (targets, notes) = match &bundle {
+        Some(bundle) => {
+            output.check_for_several()?;
+            let is_list_on_stdin = bundle.list.as_deref() == Some(Path::new("-"));
+            if is_list_on_stdin && (archives.contains(&&Source::StandardInput) || args.registry.username.is_some()) {
+                return Err(Error::usage("--image-list - needs standard input for itself")
+                    .code(Code::OptionConflict)
+                    .hint("Write the list to a file."));
+            }
+            prefixes(&texts, bundle)?
+        }
         None => {
+            output.check_for_one()?;
             targets::refuse_prefixes(&texts)?;
             args.repository.targets(&texts)?
         }
@@ -179,6 +179,17 @@ pub(super) fn reporting(
     let log_format = args.log_format.into();
     let (notes, details) = (Vec::new(), Vec::new());
     Ok((output, Reporting { notes, details, files, pipeline, progress, verbosity, log_format }))
+}
+
+/// Parses the prefixes of several images, and returns notes about those that are converted.
+fn prefixes(texts: &[String], bundle: &Bundle) -> Result<(Vec<Target>, Vec<String>)> {
+    if !bundle.docker_naming {
+        let targets: Result<_> = texts.iter().map(|text| TargetPrefix::example(text)).collect();
+        return Ok((targets?, Vec::new()));
+    }
+    let converted: Result<Vec<_>> = texts.iter().map(|text| TargetPrefix::example_with_docker_naming(text)).collect();
+    let (targets, notes): (Vec<_>, Vec<_>) = converted?.into_iter().unzip();
+    Ok((targets, notes.into_iter().flatten().collect()))
 }
 
 /// Parses the archives to join, each with the image that its transport names, or else that the options select.

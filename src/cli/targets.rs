@@ -48,14 +48,19 @@ fn refuse_archive(text: &str) -> Result<()> {
     Err(Error::usage(format!("the target {text:?} {why}")).code(Code::TargetInvalid).hint(advice))
 }
 
-/// Rejects prefixes where one image is pushed: a variable after the slash may be unset.
-pub(super) fn refuse_prefixes(texts: &[String]) -> Result<()> {
+/// Returns the first target that is a prefix for repositories.
+pub(super) fn prefix(texts: &[String]) -> Option<&String> {
     // A host alone lacks a repository, whatever is pushed.
     let is_prefix = |text: &&String| {
         text.strip_suffix('/')
             .is_some_and(|path| !path.starts_with(['/', '.']) && (path.contains('/') || !path.contains(['.', ':'])))
     };
-    match texts.iter().find(is_prefix) {
+    texts.iter().find(is_prefix)
+}
+
+/// Rejects prefixes where one image is pushed: a variable after the slash may be unset.
+pub(super) fn refuse_prefixes(texts: &[String]) -> Result<()> {
+    match prefix(texts) {
         Some(text) => {
             Err(Error::usage(format!("the target {text:?} ends with a slash")).code(Code::TargetInvalid).hint(
                 Advice::new(

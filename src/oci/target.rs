@@ -213,12 +213,36 @@ impl TargetPrefix {
     /// # Errors
     /// Fails if `text` is no prefix.
     pub(crate) fn example(text: &str) -> Result<Target> {
-        if !text.ends_with('/') {
-            let text = shorten(text);
-            return Err(invalid(format!("the target {text:?} is one repository, and several images are pushed"))
-                .hint(format!("Write a prefix for their repositories, with a slash at its end: {text}/")));
+        Self::completed(text)?.parse()
+    }
+
+    /// Returns the same with a path that is converted by Docker's rules, and a note if that changed it.
+    ///
+    /// # Errors
+    /// Fails if `text` is no prefix.
+    pub(crate) fn example_with_docker_naming(text: &str) -> Result<(Target, Option<String>)> {
+        let (target, note) = Target::with_docker_naming(&Self::completed(text)?)?;
+        let name = target.repository.as_str();
+        let path = name.strip_suffix(ANY_NAME).unwrap_or(name);
+        let note = note.map(|_| format!("the prefix {:?} is called {path}", shorten(text)));
+        Ok((target, note))
+    }
+
+    /// Returns a target in which only the name of the repository is not from `text`.
+    fn completed(text: &str) -> Result<String> {
+        let shown = shorten(text);
+        let Some(stem) = text.strip_suffix('/') else {
+            if text.is_empty() {
+                return Err(invalid("the target is empty".to_owned()).hint("Is a shell variable unset?"));
+            }
+            return Err(invalid(format!("the target {shown:?} is one repository, and several images are pushed"))
+                .hint(format!("Write a prefix for their repositories, with a slash at its end: {shown}/")));
+        };
+        if stem.is_empty() || stem.starts_with(['/', '.']) || stem.split('/').any(str::is_empty) {
+            return Err(invalid(format!("the target {shown:?} is not a prefix for repositories"))
+                .hint("Write [HOST/][PATH]/, as in HOST/mirror/; is a shell variable unset?"));
         }
-        format!("{text}{ANY_NAME}").parse()
+        Ok(format!("{text}{ANY_NAME}"))
     }
 }
 

@@ -126,8 +126,14 @@ impl BundleOptions {
         if !collisions.is_empty() {
             let error = Error::usage("several images would get the same tag of a repository");
             let error = error.code(Code::OptionConflict).because(listed(collisions, "; "));
-            let advice = Advice::new("Keep their registries in the names, or leave one of them out");
-            return Err(error.hint(advice.setting("keep-registry").setting_with("exclude", "NAME")));
+            // Every image gets an additional tag, also two of one repository.
+            return Err(error.hint(match self.tags.is_empty() {
+                true => Advice::new("Keep their registries in the names, or leave one of them out")
+                    .setting("keep-registry")
+                    .setting_with("exclude", "NAME"),
+                false => Advice::new("Push without additional tags, or leave one of them out")
+                    .setting_with("exclude", "NAME"),
+            }));
         }
         if bundle.requests.is_empty() && bundle.unusable.is_empty() && self.shard.is_none() {
             return Err(Error::usage(format!("no image of {} is to be pushed", contents.source))
@@ -149,7 +155,8 @@ impl BundleOptions {
         let mut targets = Vec::new();
         for name in names {
             for prefix in &self.prefixes {
-                let (target, note) = self.target(prefix, name)?;
+                let named = |error: Error| with_subject(format!("cannot push the image {}", shown(name)), &error);
+                let (target, note) = self.target(prefix, name).map_err(named)?;
                 notes.extend(note.filter(|note| !notes.contains(note)));
                 for tag in target.tags.iter().chain(&self.tags) {
                     let key = (target.host.clone(), target.region.clone(), target.repository.clone(), tag.clone());
@@ -226,7 +233,8 @@ impl BundleOptions {
         let mut missing = Vec::new();
         for ListedReference { line, name } in references.iter().filter(|reference| !self.is_excluded(&reference.name)) {
             let parts = NameParts::of(name);
-            let digest = parts.digest.as_ref().map(|digest| digest.parse::<Digest>()).transpose()?;
+            let digest = parts.digest.as_ref().map(|digest| digest.parse::<Digest>()).transpose();
+            let digest = digest.map_err(|error| with_subject(format!("line {line} of the list"), &error))?;
             let named = known.get(&parts.canonical()).map(Vec::as_slice).unwrap_or_default();
             let has_digest = |image: &Image| {
                 digest.is_some_and(|digest| image.content.all().into_iter().any(|it| it.digest() == Some(digest)))
@@ -308,6 +316,17 @@ fn check_digest(image: &Image, name: &str, line: usize, digest: Option<Digest>) 
             .because("the archive states no digest of it")
             .hint("Remove the digest from the list, or save the archive as an OCI layout."),
     })
+}
+
+/// Returns the error with what it is about in front.
+fn with_subject(subject: String, error: &Error) -> Error {
+    let named = Error::new(error.kind(), format!("{subject}: {error}")).code(error.stable_code());
+    let causes = error.causes();
+    let named = if causes.is_empty() { named } else { named.because(causes.join(": ")) };
+    match error.advice() {
+        Some(advice) => named.hint(advice.clone()),
+        None => named,
+    }
 }
 
 /// Joins items, of which only the first ones are named.

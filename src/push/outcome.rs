@@ -138,6 +138,8 @@ pub struct TargetOutcome {
     pub media_type: Option<String>,
     /// Whether the repository was created on the way.
     pub created_repository: bool,
+    /// Whether a push would create the repository, after a dry run.
+    pub would_create_repository: bool,
     /// Whether anything was sent or put there.
     pub changed: bool,
     /// The layers, largest first, as far as they were planned.
@@ -278,6 +280,7 @@ impl Outcome {
             digest: None,
             media_type: None,
             created_repository: false,
+            would_create_repository: false,
             changed: false,
             layers: Vec::new(),
             error: None,

@@ -26,6 +26,8 @@ pub(super) struct Record {
     pub(super) tags: Vec<Tag>,
     /// Whether this push created the repository.
     pub(super) created_repository: bool,
+    /// Whether a push would create the repository, if this is only a plan.
+    pub(super) would_create_repository: bool,
     /// Whether anything was sent or put.
     pub(super) is_changed: bool,
     /// The layers, largest first, as far as they were planned.
@@ -156,6 +158,7 @@ impl Record {
         }
         outcome.tags = self.tags;
         outcome.created_repository = self.created_repository;
+        outcome.would_create_repository = self.would_create_repository;
         outcome.changed = self.is_changed;
         outcome.placed = self.placed;
         outcome.planned_tags = self.planned_tags;

@@ -41,6 +41,7 @@ pub(super) async fn look_up(session: &TargetSession, record: &mut Record) -> Res
         lookup = look_up_tags(session, lookup.rule).await.map_err(explain)?;
     }
     lookup.is_only_planned = state.is_only_planned;
+    record.would_create_repository = state.is_only_planned;
     Ok(lookup)
 }
 

@@ -127,6 +127,7 @@ mod tests {
             digest: None,
             media_type: None,
             created_repository: false,
+            would_create_repository: false,
             changed: true,
             layers,
             error: None,

@@ -14,6 +14,7 @@ use super::threads;
 use crate::archive::Source;
 use crate::cli::batch::{Batch, BatchArgs, Line, batch};
 use crate::error::Result;
+use crate::file::FileId;
 use crate::push::{Outcome, PushRequest, Pusher};
 
 pub(super) fn run(args: BatchArgs) -> Result<ExitCode> {
@@ -73,23 +74,36 @@ async fn push_all(batch: Batch, name: String) -> Result<ExitCode> {
             let name = format!("line {number}: {name}");
             // The roles of each line have a pusher.
             let pusher = &pushers[&roles];
-            let source = request.source.clone();
-            let outcome = match archives.open(pusher, &source, frame).await {
-                Ok(opened) => {
-                    request.source = opened;
-                    pusher.push(request, frame.cancel.clone()).await
+            let sources: Vec<Source> = request.sources().map(|(source, _)| source.clone()).collect();
+            let mut opened = Ok(());
+            for source in std::iter::once(&mut request.source).chain(request.join.iter_mut().map(|(source, _)| source))
+            {
+                match archives.open(pusher, source, frame).await {
+                    Ok(archive) => *source = archive,
+                    Err(error) => opened = Err(error),
                 }
+            }
+            let outcome = match opened {
+                Ok(()) => pusher.push(request, frame.cancel.clone()).await,
                 Err(error) => Outcome::failed(&request, pusher.options(), error),
             };
-            archives.release(&source).await;
+            for source in &sources {
+                archives.release(source).await;
+            }
             (name, outcome)
         }
     };
     pushes.run(lines.into_iter().map(push)).await
 }
 
-/// The archives of several lines. Each is open from the first of its pushes to the last.
-struct Archives(HashMap<String, Shared>);
+/// The most archives of several lines that are open at a time. Others are opened by each of their pushes.
+const MAX_OPEN: usize = 16;
+
+/// The archives of several lines, whatever their paths. Each is open from the first of its pushes to the last.
+struct Archives {
+    shared: HashMap<FileId, Shared>,
+    open: AtomicUsize,
+}
 
 struct Shared {
     /// The lines that still need it.
@@ -100,23 +114,27 @@ struct Shared {
 impl Archives {
     /// Counts the lines of each archive. One of a single line is opened by its push.
     fn of(lines: &[Line]) -> Self {
-        let mut counts: HashMap<String, usize> = HashMap::new();
-        for line in lines {
-            *counts.entry(line.request.source.to_string()).or_default() += 1;
+        let mut counts: HashMap<FileId, usize> = HashMap::new();
+        for (source, _) in lines.iter().flat_map(|line| line.request.sources()) {
+            if let Some(id) = id(source) {
+                *counts.entry(id).or_default() += 1;
+            }
         }
         counts.retain(|_, lines| *lines > 1);
-        let shared = |(source, lines)| (source, Shared { lines: AtomicUsize::new(lines), opened: Mutex::default() });
-        Self(counts.into_iter().map(shared).collect())
+        let shared = |(id, lines)| (id, Shared { lines: AtomicUsize::new(lines), opened: Mutex::default() });
+        Self { shared: counts.into_iter().map(shared).collect(), open: AtomicUsize::new(0) }
     }
 
     /// Returns the archive of a line, open if other lines need it as well. They wait for the first that opens it.
     async fn open(&self, pusher: &Pusher, source: &Source, frame: &Frame) -> Result<Source> {
-        let Some(shared) = self.0.get(&source.to_string()) else { return Ok(source.clone()) };
+        let Some(shared) = id(source).and_then(|id| self.shared.get(&id)) else { return Ok(source.clone()) };
         let mut opened = shared.opened.lock().await;
         match &*opened {
             Some(opened) => Ok(opened.clone()),
+            None if self.open.load(Ordering::Relaxed) >= MAX_OPEN => Ok(source.clone()),
             None => {
                 let archive = Source::Opened(pusher.open(source, &frame.cancel).await?);
+                self.open.fetch_add(1, Ordering::Relaxed);
                 *opened = Some(archive.clone());
                 Ok(archive)
             }
@@ -125,10 +143,19 @@ impl Archives {
 
     /// Notes that a line is done.
     async fn release(&self, source: &Source) {
-        if let Some(shared) = self.0.get(&source.to_string())
+        if let Some(shared) = id(source).and_then(|id| self.shared.get(&id))
             && shared.lines.fetch_sub(1, Ordering::Relaxed) == 1
+            && shared.opened.lock().await.take().is_some()
         {
-            *shared.opened.lock().await = None;
+            self.open.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Returns the identity of an archive, unless it can be read only once.
+fn id(source: &Source) -> Option<FileId> {
+    match source {
+        Source::Path(path) => FileId::of(path),
+        Source::StandardInput | Source::Opened(_) => None,
     }
 }

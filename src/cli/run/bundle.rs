@@ -12,19 +12,25 @@ use crate::error::{Code, Error, Result};
 use crate::oci::TargetPrefix;
 use crate::push::{BundleOptions, Event, ListedReference, Outcome, PushRequest, Pusher};
 
-pub(super) async fn run(command: Push, bundle: Bundle) -> Result<ExitCode> {
+/// Reads the list of images, if there is one.
+///
+/// # Errors
+/// If it cannot be read, or is empty.
+pub(super) fn listed(bundle: &Bundle) -> Result<Option<Vec<ListedReference>>> {
+    let Some(path) = &bundle.list else { return Ok(None) };
+    let references = ListedReference::list(&read_list("list of images", path)?);
+    if references.is_empty() {
+        return Err(Error::usage(format!("the list of images {} is empty", path.display()))
+            .code(Code::ValueInvalid)
+            .hint("Write one image name a line."));
+    }
+    Ok(Some(references))
+}
+
+pub(super) async fn run(command: Push, bundle: Bundle, references: Option<Vec<ListedReference>>) -> Result<ExitCode> {
     let Push { request, mut options, reporting, output, sandbox, .. } = command;
     let verbosity = reporting.verbosity;
     let frame = Frame::start(request.sources().map(|(source, _)| source), request.targets.len(), &options, reporting)?;
-    let references = bundle.list.as_deref().map(|path| {
-        let references = ListedReference::list(&read_list("list of images", path)?);
-        match references.is_empty() {
-            true => Err(Error::usage(format!("the list of images {} is empty", path.display()))
-                .code(Code::ValueInvalid)
-                .hint("Write one image name a line.")),
-            false => Ok(references),
-        }
-    });
     #[cfg(feature = "sandbox")]
     let _sandboxes = {
         // Its repositories are only known once the archive is open.
@@ -39,7 +45,7 @@ pub(super) async fn run(command: Push, bundle: Bundle) -> Result<ExitCode> {
     let archive = pusher.open(&request.source, &frame.cancel).await?;
     let wanted = BundleOptions {
         prefixes: request.targets.iter().cloned().map(TargetPrefix::of_example).collect(),
-        references: references.transpose()?,
+        references,
         exclude: bundle.exclude,
         keep_registry: bundle.keep_registry,
         docker_naming: bundle.docker_naming,

@@ -20,7 +20,7 @@ use crate::compress::size;
 use crate::error::{Code, Error, Kind, Result};
 use crate::file;
 use crate::output::log::{Entry, Verbosity};
-use crate::output::report::{self, ImageCounts, RunInfo, Totals};
+use crate::output::report::{self, ImageCounts, PlannedTotals, RunInfo, Totals};
 use crate::push::{Event, Events, Outcome, TagState, TargetOutcome};
 
 /// The largest list or batch, in bytes.
@@ -40,7 +40,8 @@ pub(super) struct Pushes<'a> {
     /// The archive, or the list of pushes, as it was named.
     source: String,
     fail_fast: bool,
-    dry_run: bool,
+    /// What the pushes would do, if they are plans only.
+    planned: Option<PlannedTotals>,
     started_at: SystemTime,
     started: Instant,
     images: ImageCounts,
@@ -62,7 +63,7 @@ impl<'a> Pushes<'a> {
             output,
             source,
             fail_fast: false,
-            dry_run: false,
+            planned: None,
             started_at: SystemTime::now(),
             started: Instant::now(),
             images: ImageCounts { all, ..ImageCounts::default() },
@@ -76,7 +77,7 @@ impl<'a> Pushes<'a> {
 
     /// Sets whether no push starts after a failure, and whether the pushes are plans only.
     pub(super) fn with(self, fail_fast: bool, dry_run: bool) -> Self {
-        Self { fail_fast, dry_run, ..self }
+        Self { fail_fast, planned: dry_run.then(PlannedTotals::default), ..self }
     }
 
     /// Runs the pushes, [`PUSHES`] at a time, and reports the whole run. Each of `jobs` is a push with the name of its image.
@@ -133,6 +134,9 @@ impl<'a> Pushes<'a> {
     pub(super) fn finish(&mut self, name: &str, outcome: &Outcome) -> Result<()> {
         let frame = self.frame;
         self.totals += outcome;
+        if let Some(planned) = &mut self.planned {
+            *planned += outcome;
+        }
         let is_planned = |target: &TargetOutcome| {
             target.planned_tags.iter().any(|tag| tag.state == TagState::Pushed) || target.layer_counts().upload > 0
         };
@@ -187,12 +191,19 @@ impl<'a> Pushes<'a> {
     async fn summarize(mut self, results: ResultWriter) -> Result<ExitCode> {
         let (frame, seconds) = (self.frame, self.started.elapsed().as_secs_f64());
         let ImageCounts { all, pushed, unchanged, failed, not_attempted } = self.images;
-        let done = if self.dry_run { "would be pushed" } else { "pushed" };
+        let planned = self.planned.as_ref().map(PlannedTotals::sums);
+        let done = if planned.is_some() { "would be pushed" } else { "pushed" };
         let mut text = format!("{}: {pushed} {done}, {unchanged} already up to date, {failed} failed", images(all));
         if not_attempted > 0 {
             text += &format!(", {not_attempted} not attempted");
         }
-        text += &format!("; {} sent; {}", size(self.totals.bytes_sent), report::duration(seconds));
+        text += &match planned {
+            Some(planned) => format!("; {planned}; nothing was sent"),
+            None => format!("; {} sent; {}", size(self.totals.bytes_sent), report::duration(seconds)),
+        };
+        if planned.is_none() {
+            frame.ci.summarize_images(&format!("{}: {text}", self.source), &self.failures);
+        }
         let entry = Entry::info("images_done", text)
             .with("images", all)
             .with("pushed", pushed)
@@ -205,8 +216,8 @@ impl<'a> Pushes<'a> {
         }
         let error = Error::most_severe(&self.errors);
         let run = report::Run {
-            archive: &self.source,
-            dry_run: self.dry_run,
+            archive: Some(&self.source),
+            planned,
             started_at: self.started_at,
             seconds,
             images: self.images,

@@ -110,6 +110,12 @@ impl CiOutput {
         }
     }
 
+    /// Writes the summary of the pushes of several images: what they came to, and the failures.
+    pub(super) fn summarize_images(&self, sums: &str, failures: &[String]) {
+        let style = if failures.is_empty() { "info" } else { "error" };
+        self.put_summary(&report::markdown_of_images(sums, failures, &self.display_name), style);
+    }
+
     /// Writes the summary of a command line that leads to no push.
     pub(super) fn summarize_rejection(&self, error: &Error) {
         self.put_summary(&report::markdown_of_rejection(error, &self.display_name), "error");

@@ -47,9 +47,11 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Push(mut push) => {
             let password = |user| password_of(user, push.options.deadline);
             push.options.registries.login = push.username.take().map(password).transpose()?;
+            // Before there is a handler of signals: nothing has begun that would have to end in good order.
+            let listed = push.bundle.as_ref().map(bundle::listed).transpose()?.flatten();
             let runtime = threads::for_push(&push.request, &mut push.options.layers)?;
             let done = match push.bundle.take() {
-                Some(bundle) => runtime.block_on(bundle::run(*push, bundle)),
+                Some(bundle) => runtime.block_on(bundle::run(*push, bundle, listed)),
                 None => runtime.block_on(push::run(*push)),
             };
             // The process does not wait for a thread that hangs in the operating system: in a name server or a dead drive.
@@ -81,7 +83,7 @@ fn run(command: Command) -> Result<ExitCode> {
 /// Reports an error to people, to the CI system, and in the report if one is wanted. A report that cannot be written adds
 /// nothing, and a file that may be an input is not written to.
 fn report_rejection(error: &Error, sinks: ErrorSinks, log: &Log, started_at: SystemTime) {
-    let ErrorSinks { output, report, other_files, mut pipeline, .. } = sinks;
+    let ErrorSinks { output, report, are_several, other_files, mut pipeline, .. } = sinks;
     let display_name = pipeline.display_name.clone();
     let mut claims = Claims::default();
     let summary = match &pipeline.summary {
@@ -102,7 +104,8 @@ fn report_rejection(error: &Error, sinks: ErrorSinks, log: &Log, started_at: Sys
     }
     let collector = ReportCollector::default();
     let run = RunInfo { display_name: &display_name, collector: &collector, error: Some(error) };
-    let json = match report::rejection(run, started_at) {
+    let json = if are_several { report::rejection_line(run, started_at) } else { report::rejection(run, started_at) };
+    let json = match json {
         Ok(json) => json,
         Err(fault) => return log.write_raw(error_text(&fault, log.style())),
     };

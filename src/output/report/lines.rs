@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::json::{RunInfo, TOOL, Target, Tool, Totals, VERSION};
+use super::planned::Planned;
 use super::requests::{Requests, Summary};
 use crate::error::{Error, Result};
 use crate::output::log::{Failure, escape_controls, rfc3339};
@@ -49,7 +50,7 @@ struct SummaryLine<'a> {
     kind: &'static str,
     tool: Tool,
     display_name: &'a str,
-    archive: &'a str,
+    archive: Option<&'a str>,
     dry_run: bool,
     started_at: String,
     finished_at: String,
@@ -58,6 +59,7 @@ struct SummaryLine<'a> {
     error: Option<Failure>,
     images: ImageCounts,
     totals: Totals,
+    planned: Option<Planned>,
     warnings: Vec<String>,
     notes: Vec<String>,
     untold: u64,
@@ -90,10 +92,10 @@ pub(crate) fn image_line(name: &str, outcome: &Outcome) -> Result<String> {
 /// What a run of several images came to.
 #[derive(Debug)]
 pub(crate) struct Run<'a> {
-    /// The archive, as it was named.
-    pub archive: &'a str,
-    /// Whether it was a plan only.
-    pub dry_run: bool,
+    /// The archive, as it was named. `None` if the command line led to no push.
+    pub archive: Option<&'a str>,
+    /// What would be done, if it was a plan only.
+    pub planned: Option<Planned>,
     /// When the run began.
     pub started_at: SystemTime,
     /// How long it took, in seconds.
@@ -116,7 +118,7 @@ pub(crate) fn summary_line(run: &Run<'_>, info: RunInfo<'_>) -> Result<String> {
         tool: TOOL,
         display_name: info.display_name,
         archive: run.archive,
-        dry_run: run.dry_run,
+        dry_run: run.planned.is_some(),
         started_at: rfc3339(run.started_at),
         finished_at: rfc3339(run.started_at + Duration::from_secs_f64(run.seconds)),
         seconds: round_seconds(run.seconds),
@@ -124,11 +126,22 @@ pub(crate) fn summary_line(run: &Run<'_>, info: RunInfo<'_>) -> Result<String> {
         error: info.error.map(Failure::from),
         images: run.images,
         totals: *run.totals,
+        planned: run.planned,
         warnings: info.collector.warnings(),
         notes: info.collector.notes(),
         untold: info.collector.omitted(),
         requests: requests.summary(),
     })
+}
+
+/// Returns the line of a run that pushed nothing: the command line is wrong, or the archive. It holds the error alone.
+///
+/// # Errors
+/// Fails if a type cannot be serialized, which is a bug.
+pub(crate) fn rejection_line(info: RunInfo<'_>, started_at: SystemTime) -> Result<String> {
+    let seconds = started_at.elapsed().unwrap_or_default().as_secs_f64();
+    let (images, totals) = (ImageCounts::default(), Totals::default());
+    summary_line(&Run { archive: None, planned: None, started_at, seconds, images, totals: &totals }, info)
 }
 
 /// Formats an object on one line. CI systems must find no command in it, so the second of two `#` is escaped.

@@ -16,6 +16,12 @@ pub(crate) fn markdown_of_rejection(error: &Error, title: &str) -> String {
     format!("### {}\n\n{}\n", inline(title), block(&error_text(error)))
 }
 
+/// Returns the summary of several images: what the whole run came to, and the images that failed.
+pub(crate) fn markdown_of_images(sums: &str, failures: &[String], title: &str) -> String {
+    let failures = if failures.is_empty() { String::new() } else { format!("\n{}", block(&failures.join("\n"))) };
+    format!("### {}\n\n{}\n{failures}", inline(title), inline(sums))
+}
+
 fn time(outcome: &Outcome) -> String {
     let failed = outcome.targets.iter().filter(|target| target.error.is_some()).count();
     let failed = match (failed, outcome.targets.len()) {
@@ -104,6 +110,14 @@ fn inline(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_images_are_counted_and_failures_are_listed() {
+        let failures = ["failed: a:1: `x` | y".to_owned()];
+        let text = markdown_of_images("a_b.tar: 2 images", &failures, "Push");
+        assert_eq!(text, "### Push\n\na\\_b.tar: 2 images\n\n    failed: a:1: `x` | y\n");
+        assert_eq!(markdown_of_images("2 images", &[], "Push"), "### Push\n\n2 images\n");
+    }
 
     #[test]
     fn markup_is_escaped() {
