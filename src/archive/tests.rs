@@ -253,7 +253,7 @@ fn an_archive_that_is_cut_off_is_an_error_or_the_same() {
     let names = fs::read_dir(fixture("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut tars: Vec<_> = names.filter(|name| name.ends_with(".tar") && !name.contains("incomplete")).collect();
     tars.sort_unstable();
-    assert_eq!(tars.len(), 8, "{tars:?}");
+    assert_eq!(tars.len(), 9, "{tars:?}");
     for name in tars {
         let whole = summary(&open(&fixture(&name)).unwrap());
         let path = scratch.write(&name, &fs::read(fixture(&name)).unwrap());

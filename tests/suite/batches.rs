@@ -69,6 +69,8 @@ fn all_lines_are_judged_before_the_first_push() {
         (format!("{amd} team/a:1"), 2, &["line 2 of ", "pushes team/a:1, as line 1 does"]),
         (format!("{amd} team/b:1 --region eu-west-1"), 2, &["line 2 of ", "--region", "belong on the command line"]),
         (format!("{amd} team/b:1 'open"), 2, &["line 2 of ", "a quote is not closed"]),
+        (format!("{amd} \\"), 2, &["line 2 of ", "it ends with \\", "each push on one line"]),
+        (format!("{amd} team/"), 2, &["line 2 of ", "ends with a slash", "a line pushes one image"]),
         (amd.clone(), 2, &["line 2 of "]),
         ("- team/b:1".to_owned(), 2, &["line 2 of ", "cannot be standard input"]),
         (format!("{amd} $TARGET"), 2, &["line 2 of "]),
@@ -89,6 +91,10 @@ fn options_of_a_line_are_refused_for_the_whole_batch() {
         batch(&ecr, std::slice::from_ref(&line), &option)
             .fails_with(2)
             .stderr_has(&[option[0], "is not for a whole batch"]);
+    }
+    let one = |option: &str| [format!("{line} {option}")];
+    for (own, of_run) in [("--image a", "--index"), ("--platform linux/amd64", "--present-platforms")] {
+        batch(&ecr, &one(own), &[of_run]).fails_with(2).stderr_has(&[of_run, "cannot be used together"]);
     }
     batch(&ecr, &["# nothing".to_owned()], &[]).fails_with(2).stderr_has(&["has no push"]);
     batch(&ecr, &[line], &["--output", "json"]).fails_with(2).stderr_has(&["--output jsonl"]);
@@ -117,6 +123,35 @@ fn an_archive_of_several_lines_is_decompressed_once() {
     let run = batch(&ecr, &lines, &["--create-repository", "-v"]).succeeds();
     assert_eq!(run.stderr.matches("decompress").count(), 1, "{}", run.stderr);
     assert_eq!(ecr.repositories().len(), 6);
+}
+
+#[test]
+fn joined_archives_of_several_lines_are_decompressed_once_whatever_their_paths() {
+    let ecr = Ecr::empty();
+    let [amd, arm] = ["amd64", "arm64"].map(|architecture| {
+        let plain = ecr.env.scratch(&format!("{architecture}.tar"));
+        docker_save_with(&plain, &json!({"os": "linux", "architecture": architecture}));
+        fs::write(format!("{plain}.gz"), super::archive_builder::packed("gzip", &fs::read(&plain).unwrap())).unwrap();
+        format!("{plain}.gz")
+    });
+    let other = amd.replace("/scratch/", "/scratch/../scratch/");
+    let lines: Vec<_> = [&amd, &other, &amd]
+        .into_iter()
+        .enumerate()
+        .map(|(n, amd)| format!("{amd} --join {arm} team/app-{n}:1"))
+        .collect();
+    let run = batch(&ecr, &lines, &["--create-repository", "-v"]).succeeds();
+    assert_eq!(run.stderr.matches("decompress").count(), 2, "{}", run.stderr);
+    assert_eq!(ecr.repositories().len(), 3);
+}
+
+#[test]
+fn renamed_repositories_of_lines_are_reported() {
+    let ecr = Ecr::empty();
+    let line = format!("{} Team/App:1", archive(&ecr, "amd64"));
+    batch(&ecr, &[line], &["--create-repository", "--docker-naming"])
+        .succeeds()
+        .stderr_has(&["the repository \"Team/App\" is called team/app"]);
 }
 
 #[test]

@@ -19,22 +19,22 @@ type Variables = BTreeMap<String, String>;
 
 /// The text that must be there.
 #[track_caller]
-fn string<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(crate) fn string<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_else(|| panic!("there is no {key} in {value}"))
 }
 
 /// The list that must be there.
 #[track_caller]
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(crate) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().unwrap_or_else(|| panic!("there is no list {key} in {value}"))
 }
 
-fn strings(value: &Value) -> Vec<String> {
+pub(crate) fn strings(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(|it| it.as_str().unwrap().to_owned()).collect()
 }
 
 /// Everything between `open` and `close` replaced, if it is known.
-fn filled(text: &str, open: &str, close: &str, known: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn filled(text: &str, open: &str, close: &str, known: impl Fn(&str) -> Option<String>) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some((before, after)) = rest.split_once(open) {
         let Some((name, behind)) = after.split_once(close) else { break };
@@ -158,6 +158,9 @@ pub(crate) fn gitlab(workshop: &DocsEnv, pipeline: &Value) {
             let mut command = workshop.script(&script);
             command.current_dir(&folder).env("GITLAB_CI", "true").env("CI_PROJECT_DIR", &folder);
             command.env("CI_COMMIT_SHORT_SHA", "01234567").envs(&dotenv);
+            for (name, value) in job["variables"].as_object().into_iter().flatten() {
+                command.env(name, value.as_str().unwrap());
+            }
             for (variable, token) in job["id_tokens"].as_object().into_iter().flatten() {
                 assert!(string(token, "aud").starts_with("https://"));
                 command.env(variable, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln");
@@ -231,7 +234,7 @@ pub(crate) fn kubernetes(workshop: &DocsEnv, job: &Value) {
 }
 
 /// What a container runs: what its `command` names, else what its image does.
-fn container(one: &Value, fill: impl Fn(&str) -> String) -> Vec<String> {
+pub(crate) fn container(one: &Value, fill: impl Fn(&str) -> String) -> Vec<String> {
     let image = string(one, "image");
     let program = match image.split_once(':').unwrap_or_else(|| panic!("{image} has no version")).0 {
         "registry.example/tools/ecr-push" => "ecr-push",

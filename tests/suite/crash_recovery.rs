@@ -17,7 +17,7 @@ use super::tcp_proxy::{TcpProxy, Way};
 
 const MB: usize = 1_000_000;
 
-fn long() -> bool {
+pub(crate) fn long() -> bool {
     std::env::var_os("ECR_PUSH_LONG").is_some_and(|value| value == "1")
 }
 

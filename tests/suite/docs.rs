@@ -105,8 +105,8 @@ fn variables(folder: &Path, found: &mut BTreeSet<String>) {
 }
 
 /// Pages that name options of other tools, too.
-const PAGES_OF_OTHER_TOOLS: [&str; 5] =
-    ["CONTRIBUTING.md", "docs/build-tools.md", "docs/ci/", "docs/migrating.md", "docs/errors.md"];
+const PAGES_OF_OTHER_TOOLS: [&str; 6] =
+    ["CONTRIBUTING.md", "docs/at-scale.md", "docs/build-tools.md", "docs/ci/", "docs/migrating.md", "docs/errors.md"];
 
 #[test]
 fn every_option_that_a_page_names_exists() {

@@ -5,6 +5,7 @@ use saphyr::{LoadableYamlNode as _, Yaml};
 use serde_json::{Map, Value};
 
 use super::ci_simulator::{ROLE, azure, codebuild, github, gitlab, jenkins, kubernetes, tekton};
+use super::docs_at_scale;
 use super::docs_env::{DocsEnv, keys};
 use super::markdown::{Block, blocks};
 use super::signed_images::saved;
@@ -48,7 +49,7 @@ fn json(yaml: &Yaml<'_>) -> Value {
 }
 
 /// Parses the only document of a block.
-fn parsed(block: &Block) -> Value {
+pub(crate) fn parsed(block: &Block) -> Value {
     parsed_text(&block.place(), block.text)
 }
 
@@ -120,7 +121,8 @@ fn variables_of(page: &str, env: &DocsEnv) -> Option<Vec<(String, String)>> {
 
 #[test]
 fn every_script_of_the_pages_succeeds() {
-    run_scripts(20, |path| !path.starts_with("docs/ci/"));
+    // One page is for several machines: docs_at_scale.rs.
+    run_scripts(20, |path| !path.starts_with("docs/ci/") && path != docs_at_scale::PAGE);
 }
 
 #[test]
@@ -164,7 +166,8 @@ fn run_scripts(calls: usize, of: impl Fn(&str) -> bool) {
 
 #[test]
 fn every_pipeline_of_the_pages_succeeds() {
-    let pipelines: Vec<_> = blocks().into_iter().filter(|block| block.language == "yaml").collect();
+    let is_pipeline = |block: &Block| block.language == "yaml" && block.path != docs_at_scale::PAGE;
+    let pipelines: Vec<_> = blocks().into_iter().filter(is_pipeline).collect();
     assert!(pipelines.len() >= 8, "{}", pipelines.len());
     for block in pipelines {
         let env = DocsEnv::new();

@@ -21,7 +21,7 @@ const REGION: &str = "eu-west-1";
 
 /// Shell scripts that replace tools. `$SAVE`, `$OCI`, `$LAYOUT`, `$TARBALL` and `$SIGNED` are archives as the tools write them.
 /// A call that the documentation does not have fails.
-const FAKE_TOOLS: [(&str, &str); 13] = [
+const FAKE_TOOLS: [(&str, &str); 14] = [
     (
         "docker",
         r#"case "$1 $2 $*" in
@@ -77,10 +77,19 @@ esac"#,
   case "$word" in
   https://artifacts.example/*/SHA256SUMS) sha256sum ecr-push-*-linux-gnu > SHA256SUMS ;;
   https://artifacts.example/*/ecr-push-*) cp "$PROGRAM" "${word##*/}" ;;
+  https://artifacts.example/releases/images.tar) cp "$IMAGES" images.tar ;;
   -*) ;;
   *) exit 64 ;;
   esac
 done"#,
+    ),
+    (
+        "aws",
+        r#"case "$*" in
+"batch register-job-definition --cli-input-yaml file://"*.yaml) ;;
+"batch submit-job --job-name "*" --job-queue "*" --job-definition "*" --array-properties size="*) ;;
+*) exit 64 ;;
+esac"#,
     ),
     ("podman", r#"case "$*" in "save --format oci-archive "*) cat "$OCI" ;; *) exit 64 ;; esac"#),
     ("buildah", r#"case "$*" in "push "*" oci-archive:"*) cp "$OCI" "${3#oci-archive:}" ;; *) exit 64 ;; esac"#),
@@ -146,6 +155,7 @@ impl DocsEnv {
             ("OCI", testdata("podman-oci-archive.tar")),
             ("LAYOUT", testdata("crane-oci-layout")),
             ("TARBALL", testdata("crane-tarball.tar")),
+            ("IMAGES", aws.ecr.env.scratch("images.tar")),
             ("CALLS", text(&calls)),
             ("PROGRAM", text(&super::harness::program())),
         ];

@@ -53,6 +53,9 @@ mod archives;
 mod aws_errors;
 mod aws_logins;
 mod batches;
+mod bundle_archives;
+mod bundle_recovery;
+mod bundle_results;
 mod bundles;
 mod chunks;
 mod ci_sessions;
@@ -65,6 +68,8 @@ mod credential_errors;
 mod credentials;
 mod digests;
 mod docs;
+#[cfg(unix)]
+mod docs_at_scale;
 #[cfg(unix)]
 mod docs_commands;
 mod docs_migrating;
@@ -125,6 +130,8 @@ mod schedules;
 mod signed_images;
 #[cfg(unix)]
 mod silent_pipes;
+#[cfg(target_os = "linux")]
+mod slurm;
 mod snapshots;
 mod sparse;
 mod spool;

@@ -1,0 +1,124 @@
+//! What runs of several images report besides their lines: the sums of a plan, errors before the first push, the summary of a
+//! CI system.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::archive_builder::{prose, tar_of};
+use super::bundles::{lines, save, save_without};
+use super::ecr::Ecr;
+use super::harness::{Run, Running};
+use super::schema;
+
+#[test]
+fn a_plan_sums_up_what_it_would_do() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1", "a:2"], &["b:1"]]);
+    let arguments = [&archive, "mirror/", "--all-images", "--create-repository", "--output", "jsonl"];
+    let plan = |images: &Run| lines(images).1["planned"].clone();
+    let run = ecr.run(&[&arguments[..], &["--dry-run"]].concat()).succeeds();
+    let base = tar_of("base", &prose(1, 60_000)).len();
+    let bytes = base + 2 * tar_of("own", &prose(2, 30_000)).len();
+    // The base layer is sent once, and mounted once: 2 + 1; the others 2 + 2; two repositories and three tags.
+    let planned = json!({"repositories": 2, "layers": 3, "archive_bytes": bytes, "manifests": 3, "requests": 12});
+    assert_eq!(plan(&run), planned);
+    let run = run.stderr_has(&[
+        "2 images: 2 would be pushed, 0 already up to date, 0 failed; 2 repositories to create, 3 layers to upload (",
+        " of the archive), 3 manifests to put: at least 12 requests; nothing was sent",
+    ]);
+    assert_eq!((lines(&run).1["dry_run"].as_bool(), ecr.repositories().len()), (Some(true), 0));
+    assert_eq!(plan(&ecr.run(&arguments).succeeds()), Value::Null);
+    let none = json!({"repositories": 0, "layers": 0, "archive_bytes": 0, "manifests": 0, "requests": 0});
+    assert_eq!(plan(&ecr.run(&[&arguments[..], &["--dry-run"]].concat()).succeeds()), none);
+}
+
+#[test]
+fn an_error_before_the_first_push_is_one_line_on_stdout_and_in_the_report() {
+    let ecr = Ecr::empty();
+    let colliding = save(&ecr.env, &[&["quay.io/a:1"], &["docker.io/library/a:1"]]);
+    let (batch, report) = (ecr.env.scratch("pushes.txt"), ecr.env.scratch("report.jsonl"));
+    fs::write(&batch, "missing.tar team/a:1\n").unwrap();
+    for (arguments, code) in [
+        (&[&colliding, "mirror/", "--all-images"][..], 2),
+        (&["missing.tar", "mirror/", "--all-images"], 1),
+        (&[&colliding, "mirror/a:1", "--all-images"], 2),
+        (&["batch", &batch], 1),
+    ] {
+        let run = ecr.run(&[arguments, &["--output", "jsonl", "--report", &report]].concat()).fails_with(code);
+        let (images, summary) = lines(&run);
+        assert_eq!((images.len(), &summary["exit_code"], &summary["archive"]), (0, &json!(code), &Value::Null));
+        assert!(summary["error"]["message"].is_string(), "{summary:#}");
+        let written = fs::read_to_string(&report).unwrap();
+        schema::check_lines(&written);
+        assert_eq!((written.lines().count(), written.contains("\"kind\":\"summary\"")), (1, true));
+    }
+    assert_eq!(ecr.log().len(), 0);
+}
+
+#[test]
+fn the_summary_of_a_ci_system_has_the_sums_and_the_failures() {
+    let ecr = Ecr::empty();
+    let summarized = |arguments: &[&str], code: i32| {
+        let file = ecr.env.scratch("summary.md");
+        fs::write(&file, "").unwrap();
+        let mut command = ecr.command(arguments);
+        command.env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &file);
+        ecr.finish(command).exits_with(code);
+        fs::read_to_string(&file).unwrap()
+    };
+    let archive = save_without(&ecr.env, &[&["a:1"], &["b:1"]], Some(1));
+    let bundle = [&archive, "mirror/", "--all-images", "--create-repository"];
+    let text = summarized(&bundle, 1);
+    assert!(
+        text.starts_with("### Push Image\n\n") && text.contains("2 images: 1 pushed, 0 already up to date, 1 failed")
+    );
+    assert!(text.contains("\n    failed: mirror/b:1: "), "{text}");
+    assert_eq!(summarized(&[&bundle[..], &["--dry-run"]].concat(), 1), "");
+    let file = ecr.env.scratch("pushes.txt");
+    fs::write(&file, format!("{archive} team/a:1 --image a:1\n")).unwrap();
+    let text = summarized(&["batch", &file, "--create-repository"], 0);
+    assert!(text.contains("1 image: 1 pushed, 0 already up to date, 0 failed") && !text.contains("failed:"), "{text}");
+}
+
+#[test]
+fn a_list_on_standard_input_leaves_it_to_nothing_else() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"]]);
+    let list = ecr.env.scratch("images.txt");
+    fs::write(&list, "a:1\n").unwrap();
+    let push = |archive: &str| {
+        let command = ecr.command(&[archive, "mirror/", "--image-list", "-", "--create-repository"]);
+        Running::fed(command, fs::File::open(&list).unwrap()).end()
+    };
+    push("-").fails_with(2).stderr_has(&["--image-list - needs standard input for itself"]);
+    push(&archive).succeeds();
+    assert!(ecr.image("mirror/a", "1").is_some());
+}
+
+#[test]
+fn errors_about_prefixes_and_names_show_what_was_written() {
+    let ecr = Ecr::empty();
+    let archive = save(&ecr.env, &[&["a:1"], &["Upper/b:1"]]);
+    let refused = |arguments: &[&str], parts: &[&str]| {
+        let run = ecr.run(&[&[archive.as_str()], arguments].concat()).fails_with(2).stderr_has(parts);
+        run.output_has_none(&["image\""]);
+    };
+    for prefix in ["/", "/mirror/", "./", "mirror//"] {
+        refused(&[prefix, "--all-images"], &["is not a prefix for repositories"]);
+    }
+    refused(&["mirror/", "--all-images"], &["cannot push the image Upper/b:1: ", "--docker-naming"]);
+    refused(&["mirror/", "--exclude", "x"], &["--all-images or --image-list is missing"]);
+    let list = ecr.env.scratch("images.txt");
+    fs::write(&list, "a:1\na@sha256:zz\n").unwrap();
+    ecr.run(&[&archive, "mirror/", "--image-list", &list]).fails_with(1).stderr_has(&["line 2 of the list: "]);
+    assert_eq!(ecr.log().len(), 0);
+    ecr.run(&[&archive, "Mirror/", "--all-images", "--docker-naming", "--create-repository"])
+        .succeeds()
+        .stderr_has(&["the prefix \"Mirror/\" is called mirror/"]);
+    assert_eq!(ecr.repositories(), ["mirror/a", "mirror/upper/b"]);
+    let two = save(&ecr.env, &[&["a:1"], &["a:2"]]);
+    ecr.run(&[&two, "mirror/", "--all-images", "--tag", "stable"])
+        .fails_with(2)
+        .stderr_has(&["would get the same tag", "Push without additional tags"]);
+}
