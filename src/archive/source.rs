@@ -85,8 +85,11 @@ impl Source {
                 ));
         }
         let metadata = file.metadata().map_err(failed)?;
-        if !metadata.is_file() && matches!(self, Self::Path(_)) {
-            file::wait_for_writer(&file).map_err(failed)?;
+        if !metadata.is_file() {
+            file::enlarge_pipe(&file);
+            if matches!(self, Self::Path(_)) {
+                file::wait_for_writer(&file).map_err(failed)?;
+            }
         }
         let access = if metadata.is_dir() {
             return Err(Error::input(format!("{self} is a folder"))

@@ -33,7 +33,7 @@ impl Pool {
             thread::Builder::new().name(format!("compress-{n}")).spawn(move || work(queue)).ok()
         });
         let threads: Vec<_> = started.collect();
-        let permits = Mutex::new(threads.len() + 2);
+        let permits = Mutex::new(2 * threads.len() + 2);
         Self { stock: BufferStock::default(), jobs: Some(jobs).filter(|_| !threads.is_empty()), threads, permits }
     }
 
