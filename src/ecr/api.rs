@@ -92,11 +92,7 @@ impl Ecr {
         settings.identity.load().await?;
         let config = aws_sdk_ecr::config::Builder::from(&settings.config).retry_classifier(HardQuotas);
         let config = config.endpoint_resolver(CustomFirst::<DefaultResolver>::default()).build();
-        let region = match (access, region) {
-            // The sandbox replaces every region; requests to it are signed for its own.
-            (Access::Override { .. }, Some(region)) => region.to_owned(),
-            _ => settings.config.region().map(ToString::to_string).unwrap_or_default(),
-        };
+        let region = settings.config.region().map(ToString::to_string).unwrap_or_default();
         Ok(Self { client: Client::from_conf(config), settings, region })
     }
 

@@ -40,7 +40,10 @@ impl Settings {
         match access {
             Access::Aws(sources) => Self::of_aws(sources, network, requested, host).await,
             Access::Override { own, .. } => {
-                Self::of_override(access.endpoint_override(host, requested).unwrap_or(own), network)
+                let endpoint_override = access.endpoint_override(host, requested).unwrap_or(own);
+                // One may override the registries of many regions.
+                let region = host.map(|host| &*host.region).or(requested).unwrap_or(&endpoint_override.region);
+                Self::of_override(endpoint_override, region, network)
             }
         }
     }
@@ -89,7 +92,7 @@ impl Settings {
         Ok(Self { config: config.build(), identity, region_from })
     }
 
-    fn of_override(endpoint_override: &EndpointOverride, network: &Network) -> Result<Self> {
+    fn of_override(endpoint_override: &EndpointOverride, region: &str, network: &Network) -> Result<Self> {
         let identity = Identity::fixed(Credentials::new("SANDBOX", "sandbox", None, None, "sandbox"));
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
@@ -98,7 +101,7 @@ impl Settings {
             // Plain HTTP on loopback needs no certificates.
             .http_client(network.local_client()?)
             .endpoint_url(endpoint_override.url())
-            .region(Region::new(endpoint_override.region.clone()));
+            .region(Region::new(region.to_owned()));
         config.set_credentials_provider(identity.provider());
         config.set_app_name(network.app_name.clone());
         Ok(Self { config: config.build(), identity, region_from: "the sandbox".into() })

@@ -29,6 +29,11 @@ impl Presence {
 }
 
 impl Client {
+    /// Returns whether the registry may report an existing blob as absent.
+    pub(crate) fn withholds_blobs(&self) -> bool {
+        self.strategy().quirks().blob_lookup == BlobLookup::Withheld
+    }
+
     /// Looks up a blob in the repository.
     ///
     /// # Errors
@@ -37,8 +42,7 @@ impl Client {
         // A registry with separate storage redirects a HEAD to the blob: it exists.
         let request =
             ApiRequest::new(Method::HEAD, self.url(&format!("blobs/{digest}")), &[200, 301, 302, 303, 307, 404]);
-        let expect_of_login: &[u16] =
-            if self.strategy().quirks().blob_lookup == BlobLookup::Withheld { &[401, 403] } else { &[] };
+        let expect_of_login: &[u16] = if self.withholds_blobs() { &[401, 403] } else { &[] };
         let request = ApiRequest { expect_of_login, ..request };
         let doing = || format!("cannot look up blob {} in {}", digest.short(), self.repository());
         let reply = self.request(&request).await.map_err(|error| self.explain(error, &doing()))?;

@@ -77,6 +77,16 @@ pub(crate) struct ClientConfig {
     pub resume_store: Option<ResumeStore>,
 }
 
+impl ClientConfig {
+    /// Returns the registry's own host for a request to an endpoint on this machine that overrides it: one endpoint may
+    /// override many registries.
+    fn overridden_host(&self, url: &Url) -> Option<&str> {
+        let host = url.host_str()?;
+        let is_own = url.origin() == self.endpoint.origin() && address::is_loopback(url);
+        (is_own && !self.name.starts_with(host)).then_some(&self.name)
+    }
+}
+
 /// A client for one repository of a registry. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Client {
@@ -343,6 +353,9 @@ impl Client {
     async fn send_as(&self, request: &ApiRequest, authorization: Option<HeaderValue>) -> Result<Reply, Rejection> {
         let mut builder = self.registry.http.request(request.method.clone(), request.url.clone());
         builder = builder.headers(request.headers.clone());
+        if let Some(host) = self.registry.config.overridden_host(&request.url) {
+            builder = builder.header("x-forwarded-host", host);
+        }
         let expect_of_login = if authorization.is_some() { request.expect_of_login } else { &[] };
         if let Some(header) = authorization {
             builder = builder.header(AUTHORIZATION, header);

@@ -22,7 +22,7 @@ use super::faults::{Trouble, http_date};
 use super::repository::{Image, Repo, Settings};
 use super::rules::LayerState;
 use super::store::epoch;
-use super::{Server, identity, reply, set};
+use super::{Registry, identity, reply, set};
 use crate::oci::{Digest, Repository};
 
 /// The service's name in `X-Amz-Target`.
@@ -42,13 +42,13 @@ pub(super) fn operation(headers: &HeaderMap) -> String {
 }
 
 /// Responds to a request to the API.
-pub(super) async fn answer(server: &Server, exchange: &mut Exchange) -> Response {
-    let outcome = serve(server, exchange).await;
-    respond(server, outcome)
+pub(super) async fn answer(registry: &Registry, exchange: &mut Exchange) -> Response {
+    let outcome = serve(registry, exchange).await;
+    respond(registry, outcome)
 }
 
 /// Returns the response to a request with a fault.
-pub(super) fn injected(server: &Server, trouble: &Trouble) -> Response {
+pub(super) fn injected(registry: &Registry, trouble: &Trouble) -> Response {
     let exception = match trouble {
         Trouble::Status { status, code, message } => Exception {
             status: StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
@@ -59,10 +59,10 @@ pub(super) fn injected(server: &Server, trouble: &Trouble) -> Response {
         }
         _ => Exception::new("ServerException", ""),
     };
-    respond(server, Err(exception))
+    respond(registry, Err(exception))
 }
 
-fn respond(server: &Server, outcome: Outcome) -> Response {
+fn respond(registry: &Registry, outcome: Outcome) -> Response {
     let mut response = match outcome {
         Ok(body) => reply(StatusCode::OK, body.to_string()),
         Err(exception) => {
@@ -76,11 +76,11 @@ fn respond(server: &Server, outcome: Outcome) -> Response {
         }
     };
     set(&mut response, "content-type", "application/x-amz-json-1.1");
-    set(&mut response, "x-amzn-requestid", server.store.request_id());
+    set(&mut response, "x-amzn-requestid", registry.uuid());
     response
 }
 
-async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
+async fn serve(registry: &Registry, exchange: &mut Exchange) -> Outcome {
     let action = operation(&exchange.headers);
     if exchange.method != "POST" || action == "ecr:Unknown" {
         return Err(Exception::new("UnknownOperationException", ""));
@@ -89,56 +89,59 @@ async fn serve(server: &Server, exchange: &mut Exchange) -> Outcome {
     if !exchange.header(header::AUTHORIZATION).is_some_and(|value| value.starts_with("AWS4-HMAC-SHA256 ")) {
         return Err(Exception::new("MissingAuthenticationTokenException", "Missing Authentication Token"));
     }
-    if identity::signed_region(&exchange.headers).is_some_and(|region| region != server.region) {
+    if identity::signed_region(&exchange.headers).is_some_and(|region| region != registry.region) {
         let message = "Credential should be scoped to a valid region.";
         return Err(Exception::new("InvalidSignatureException", message));
     }
-    if let Some((code, message)) = identity::doubt(server, &exchange.headers) {
+    if let Some((code, message)) = identity::doubt(registry, &exchange.headers) {
         return Err(Exception::new(code, message));
     }
-    if server.rules(|rules| rules.clock_ahead) > Duration::from_secs(5 * 60) {
-        return Err(Exception::new("InvalidSignatureException", expired(server, exchange)));
+    if registry.rules(|rules| rules.clock_ahead) > Duration::from_secs(5 * 60) {
+        return Err(Exception::new("InvalidSignatureException", expired(registry, exchange)));
     }
     let Ok(Some(body)) = exchange.whole(LARGEST_REQUEST).await else {
         return Err(Exception::new("SerializationException", "The request cannot be read"));
     };
     let named = serde_json::from_slice::<Value>(&body).unwrap_or_default();
+    // A request may name the registry of another account.
+    let other = named["registryId"].as_str().map(|id| registry.of_account(id)).transpose()?;
+    let registry = other.as_ref().unwrap_or(registry);
     let named = named["repositoryName"].as_str().or_else(|| named["repositoryNames"][0].as_str());
     let repository = named.and_then(|name| name.parse::<Repository>().ok());
-    if let Some(message) = server.denial(&action, repository.as_ref()) {
+    if let Some(message) = registry.denial(&action, repository.as_ref()) {
         return Err(Exception::new("AccessDeniedException", message));
     }
     if let Some(action) = action.strip_prefix("ecr-public:") {
-        return public::serve(server, action, &body);
+        return public::serve(registry, action, &body);
     }
     match action.trim_start_matches("ecr:") {
-        "GetAuthorizationToken" => Ok(get_authorization_token(server)),
+        "GetAuthorizationToken" => Ok(get_authorization_token(registry)),
         "CreateRepository" => {
             if let (Some(Trouble::LoseRace), Some(name)) = (exchange.trouble(), &repository) {
-                server.store.create(name, Settings::default())?;
+                registry.store.create(name, Settings::default())?;
             }
-            repositories::create(server, read(&body)?)
+            repositories::create(registry, read(&body)?)
         }
-        "DescribeRepositories" => repositories::describe(server, read(&body)?),
-        "DescribeRepositoryCreationTemplates" => templates::describe(server, read(&body)?),
-        "GetLifecyclePolicy" => policies::get_lifecycle(server, read(&body)?),
-        "GetRepositoryPolicy" => policies::get(server, read(&body)?),
-        "ListTagsForResource" => repositories::list_tags(server, read(&body)?),
-        "PutLifecyclePolicy" => policies::put_lifecycle(server, read(&body)?),
-        "SetRepositoryPolicy" => policies::set(server, read(&body)?),
-        "InitiateLayerUpload" => initiate_layer_upload(server, read(&body)?),
-        "BatchCheckLayerAvailability" => batch_check_layer_availability(server, read(&body)?),
-        "BatchGetImage" => batch_get_image(server, read(&body)?),
-        "DescribeImages" => describe_images(server, read(&body)?),
+        "DescribeRepositories" => repositories::describe(registry, read(&body)?),
+        "DescribeRepositoryCreationTemplates" => templates::describe(registry, read(&body)?),
+        "GetLifecyclePolicy" => policies::get_lifecycle(registry, read(&body)?),
+        "GetRepositoryPolicy" => policies::get(registry, read(&body)?),
+        "ListTagsForResource" => repositories::list_tags(registry, read(&body)?),
+        "PutLifecyclePolicy" => policies::put_lifecycle(registry, read(&body)?),
+        "SetRepositoryPolicy" => policies::set(registry, read(&body)?),
+        "InitiateLayerUpload" => initiate_layer_upload(registry, read(&body)?),
+        "BatchCheckLayerAvailability" => batch_check_layer_availability(registry, read(&body)?),
+        "BatchGetImage" => batch_get_image(registry, read(&body)?),
+        "DescribeImages" => describe_images(registry, read(&body)?),
         _ => Err(Exception::new("UnknownOperationException", "")),
     }
 }
 
 /// Why a signature does not count any more: `Signature expired: 20261122T080000Z is now earlier than 20261122T081500Z
 /// (20261122T082000Z - 5 min.)` (<https://github.com/aws/aws-sdk-js/issues/527>).
-fn expired(server: &Server, exchange: &Exchange) -> String {
+fn expired(registry: &Registry, exchange: &Exchange) -> String {
     let signed = exchange.header("x-amz-date").unwrap_or_default();
-    let now = SystemTime::now() + server.rules(|rules| rules.clock_ahead);
+    let now = SystemTime::now() + registry.rules(|rules| rules.clock_ahead);
     let (least, now) = (compact(now - Duration::from_secs(5 * 60)), compact(now));
     format!("Signature expired: {signed} is now earlier than {least} ({now} - 5 min.)")
 }
@@ -153,9 +156,9 @@ fn compact(time: SystemTime) -> String {
     format!("{year}{month:02}{day}T{}Z", clock.replace(':', ""))
 }
 
-fn get_authorization_token(server: &Server) -> Value {
-    let (token, ends) = server.store.issue_token(server.rules(|rules| rules.token_lifetime));
-    let endpoint = format!("https://{}", server.host());
+fn get_authorization_token(registry: &Registry) -> Value {
+    let (token, ends) = registry.issue_token();
+    let endpoint = format!("https://{}", registry.host());
     json!({"authorizationData": [
         {"authorizationToken": token, "expiresAt": epoch(ends), "proxyEndpoint": endpoint},
     ]})
@@ -169,15 +172,15 @@ struct CheckLayers {
     layer_digests: Vec<String>,
 }
 
-fn batch_check_layer_availability(server: &Server, request: CheckLayers) -> Outcome {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+fn batch_check_layer_availability(registry: &Registry, request: CheckLayers) -> Outcome {
+    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
     if !(1..=100).contains(&request.layer_digests.len()) {
         let constraint = "Member must have length less than or equal to 100 and greater than or equal to 1";
         return Err(Exception::parameter("layerDigests", constraint));
     }
-    let state = server.rules(|rules| rules.layers);
+    let state = registry.rules(|rules| rules.layers);
     let (mut layers, mut failures) = (Vec::new(), Vec::new());
-    look(server, &name, |repo| {
+    look(registry, &name, |repo| {
         for text in &request.layer_digests {
             let Ok(digest) = text.parse::<Digest>() else {
                 let reason = "Invalid layer digest";
@@ -214,10 +217,10 @@ struct InitiateUpload {
     repository_name: String,
 }
 
-fn initiate_layer_upload(server: &Server, request: InitiateUpload) -> Outcome {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
-    look(server, &name, |_| ())?;
-    let id = server.store.begin_upload(&name)?;
+fn initiate_layer_upload(registry: &Registry, request: InitiateUpload) -> Outcome {
+    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
+    look(registry, &name, |_| ())?;
+    let id = registry.begin_upload(&name)?;
     Ok(json!({"uploadId": id, "partSize": 10 << 20}))
 }
 
@@ -269,14 +272,14 @@ struct GetImages {
     image_ids: Vec<ImageId>,
 }
 
-fn batch_get_image(server: &Server, request: GetImages) -> Outcome {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+fn batch_get_image(registry: &Registry, request: GetImages) -> Outcome {
+    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
     if !(1..=100).contains(&request.image_ids.len()) {
         let constraint = "Member must have length less than or equal to 100 and greater than or equal to 1";
         return Err(Exception::parameter("imageIds", constraint));
     }
     let (mut images, mut failures) = (Vec::new(), Vec::new());
-    look(server, &name, |repo| {
+    look(registry, &name, |repo| {
         for id in &request.image_ids {
             let archived = ("ImageNotFound", "Requested image not found");
             let found = id.find(repo);
@@ -284,7 +287,7 @@ fn batch_get_image(server: &Server, request: GetImages) -> Outcome {
                 Ok((digest, image)) => {
                     let id = ImageId { image_digest: Some(digest.to_string()), ..id.clone() };
                     images.push(json!({
-                        "registryId": server.account, "repositoryName": name, "imageId": id.to_json(),
+                        "registryId": registry.account, "repositoryName": name, "imageId": id.to_json(),
                         "imageManifest": String::from_utf8_lossy(&image.bytes),
                         "imageManifestMediaType": image.media_type,
                     }));
@@ -316,19 +319,19 @@ struct DescribeImagesFilter {
     image_status: Option<String>,
 }
 
-fn describe_images(server: &Server, request: DescribeImages) -> Outcome {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
-    let page = Page::of(server, request.max_results, request.next_token.as_deref())?;
+fn describe_images(registry: &Registry, request: DescribeImages) -> Outcome {
+    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
+    let page = Page::of(registry, request.max_results, request.next_token.as_deref())?;
     let filter = request.filter.as_ref();
     // Without a filter only images that are active are described (ECR API reference, DescribeImagesFilter).
     let status = filter.and_then(|filter| filter.image_status.as_deref()).unwrap_or("ACTIVE");
-    let mut details = look(server, &name, |repo| {
+    let mut details = look(registry, &name, |repo| {
         let status_of = |digest: &Digest| if repo.archived.contains(digest) { "ARCHIVED" } else { "ACTIVE" };
         let is_wanted = |digest: &Digest| status == "ANY" || status_of(digest) == status;
         let describe = |digest: &Digest, image: &Image| {
             let tags: Vec<&String> = repo.tags.iter().filter(|(_, to)| *to == digest).map(|(tag, _)| tag).collect();
             let mut detail = json!({
-                "registryId": server.account, "repositoryName": name, "imageDigest": digest,
+                "registryId": registry.account, "repositoryName": name, "imageDigest": digest,
                 "imageSizeInBytes": image.facts.layers_size, "imagePushedAt": epoch(image.pushed),
                 "imageManifestMediaType": image.media_type, "artifactMediaType": image.facts.artifact_type,
                 "imageStatus": status_of(digest),
@@ -358,7 +361,7 @@ fn describe_images(server: &Server, request: DescribeImages) -> Outcome {
              '{name}' in the registry with id '{}'",
             id.image_digest.as_deref().unwrap_or("null"),
             id.image_tag.as_deref().unwrap_or("null"),
-            server.account
+            registry.account
         );
         Exception::new("ImageNotFoundException", message)
     })?;

@@ -9,39 +9,39 @@ use serde_json::json;
 
 use super::exchange::{Ending, Exchange};
 use super::faults::Trouble;
+use super::logins::Access;
 use super::manifest::{self, Place};
 use super::refusal::Refusal;
 use super::repository::{Image, LARGEST_MANIFEST};
 use super::route::{Route, query_value};
 use super::rules::{Asks, ImmutableWords, Parts};
-use super::store::Access;
-use super::{Server, blobs, empty, reply, set, tokens};
+use super::{Registry, blobs, empty, reply, set, tokens};
 use crate::oci::{Digest, Repository, Tag};
 
 /// Responds to a request to the registry.
-pub(super) async fn answer(server: &Server, exchange: &mut Exchange, route: &Route) -> Response {
-    if let Parts::AtMost(most) = server.rules(|rules| rules.parts.clone()) {
+pub(super) async fn answer(registry: &Registry, exchange: &mut Exchange, route: &Route) -> Response {
+    if let Parts::AtMost(most) = registry.rules(|rules| rules.parts.clone()) {
         exchange.limit(most);
     }
     if exchange.is_too_large() {
         return refuse_by_proxy();
     }
-    let outcome = serve(server, exchange, route).await;
+    let outcome = serve(registry, exchange, route).await;
     if exchange.is_too_large() {
         return refuse_by_proxy();
     }
-    let mut response = outcome.unwrap_or_else(|refusal| refuse(server, exchange, refusal));
+    let mut response = outcome.unwrap_or_else(|refusal| refuse(registry, exchange, refusal));
     set(&mut response, "docker-distribution-api-version", "registry/2.0");
     response
 }
 
-async fn serve(server: &Server, exchange: &mut Exchange, route: &Route) -> Result<Response, Refusal> {
+async fn serve(registry: &Registry, exchange: &mut Exchange, route: &Route) -> Result<Response, Refusal> {
     if *route == Route::Token {
-        return tokens::serve(server, exchange).await;
+        return tokens::serve(registry, exchange).await;
     }
-    match server.rules(|rules| rules.asks.clone()) {
-        Asks::Ecr => authenticate(server, &exchange.headers)?,
-        asks => tokens::authenticate(server, exchange, route, &asks)?,
+    match tokens::asks(registry, exchange) {
+        Asks::Ecr => authenticate(registry, &exchange.headers)?,
+        asks => tokens::authenticate(registry, exchange, route, &asks)?,
     }
     let operation = route.operation(&exchange.method);
     let (name, last) = match route {
@@ -57,27 +57,30 @@ async fn serve(server: &Server, exchange: &mut Exchange, route: &Route) -> Resul
     // https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html
     let name: Repository =
         name.parse().ok().filter(|name: &Repository| name.as_str().len() >= 2).ok_or_else(invalid)?;
+    if registry.server.registries.any_account && tokens::asks(registry, exchange) == Asks::EcrPublic {
+        registry.store.expect(&name);
+    }
     if operation.starts_with("ecr:") {
-        server.permit(operation, &name)?;
+        registry.permit(operation, &name)?;
     }
     match operation {
-        "ecr:InitiateLayerUpload" => blobs::begin(server, exchange, &name),
-        "ecr:UploadLayerPart" => blobs::add(server, exchange, &name, last).await,
-        "ecr:CompleteLayerUpload" => blobs::complete(server, exchange, &name, last).await,
-        "v2:UploadStatus" => blobs::status(server, exchange, &name, last),
-        "v2:CancelUpload" => blobs::cancel(server, &name, last),
-        "ecr:BatchCheckLayerAvailability" => blobs::head(server, &name, last),
-        "ecr:GetDownloadUrlForLayer" => blobs::redirect(server, &name, last),
-        "ecr:BatchGetImage" if matches!(route, Route::Referrers(..)) => referrers(server, &name, last),
-        "ecr:BatchGetImage" => serve_manifest(server, exchange, &name, last),
-        "ecr:PutImage" => put_manifest(server, exchange, &name, last).await,
-        "ecr:ListImages" => list_tags(server, exchange, &name),
+        "ecr:InitiateLayerUpload" => blobs::begin(registry, exchange, &name),
+        "ecr:UploadLayerPart" => blobs::add(registry, exchange, &name, last).await,
+        "ecr:CompleteLayerUpload" => blobs::complete(registry, exchange, &name, last).await,
+        "v2:UploadStatus" => blobs::status(registry, exchange, &name, last),
+        "v2:CancelUpload" => blobs::cancel(registry, &name, last),
+        "ecr:BatchCheckLayerAvailability" => blobs::head(registry, &name, last),
+        "ecr:GetDownloadUrlForLayer" => blobs::redirect(registry, exchange, &name, last),
+        "ecr:BatchGetImage" if matches!(route, Route::Referrers(..)) => referrers(registry, &name, last),
+        "ecr:BatchGetImage" => serve_manifest(registry, exchange, &name, last),
+        "ecr:PutImage" => put_manifest(registry, exchange, &name, last).await,
+        "ecr:ListImages" => list_tags(registry, exchange, &name),
         _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "The operation is unsupported.")),
     }
 }
 
 /// Returns the response to a request with a fault.
-pub(super) fn injected(server: &Server, exchange: &mut Exchange, trouble: &Trouble) -> Response {
+pub(super) fn injected(registry: &Registry, exchange: &mut Exchange, trouble: &Trouble) -> Response {
     let refusal = match trouble {
         Trouble::Status { status, code, message } => {
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -91,19 +94,19 @@ pub(super) fn injected(server: &Server, exchange: &mut Exchange, trouble: &Troub
         },
         _ => Refusal::HangUp,
     };
-    let mut response = refuse(server, exchange, refusal);
+    let mut response = refuse(registry, exchange, refusal);
     set(&mut response, "docker-distribution-api-version", "registry/2.0");
     response
 }
 
 /// Returns an error response with a request ID, as the API's responses have.
-fn refuse(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Response {
-    let mut response = say_no(server, exchange, refusal);
-    set(&mut response, "x-amzn-requestid", server.store.request_id());
+fn refuse(registry: &Registry, exchange: &mut Exchange, refusal: Refusal) -> Response {
+    let mut response = say_no(registry, exchange, refusal);
+    set(&mut response, "x-amzn-requestid", registry.uuid());
     response
 }
 
-fn say_no(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Response {
+fn say_no(registry: &Registry, exchange: &mut Exchange, refusal: Refusal) -> Response {
     match refusal {
         // The response to a HEAD has no body.
         Refusal::Custom { status, .. } if exchange.method == Method::HEAD => empty(status),
@@ -120,7 +123,7 @@ fn say_no(server: &Server, exchange: &mut Exchange, refusal: Refusal) -> Respons
         Refusal::Challenge => {
             // https://github.com/awslabs/amazon-ecr-credential-helper: Basic, with no token service behind it.
             let mut response = reply(StatusCode::UNAUTHORIZED, "Not Authorized\n");
-            let challenge = format!("Basic realm=\"https://{}/\",service=\"ecr.amazonaws.com\"", server.host());
+            let challenge = format!("Basic realm=\"https://{}/\",service=\"ecr.amazonaws.com\"", registry.host());
             set(&mut response, "www-authenticate", challenge);
             set(&mut response, "content-type", "text/plain; charset=utf-8");
             response
@@ -154,18 +157,20 @@ fn refuse_by_proxy() -> Response {
     response
 }
 
-fn authenticate(server: &Server, headers: &HeaderMap) -> Result<(), Refusal> {
+fn authenticate(registry: &Registry, headers: &HeaderMap) -> Result<(), Refusal> {
     let authorization = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    match authorization.map(|authorization| server.store.access(authorization)) {
-        Some(Access::Granted) => Ok(()),
-        None if server.rules(|rules| rules.anonymous) => Ok(()),
+    match authorization.map(|authorization| registry.server.logins.access(authorization)) {
+        // A login is for the registries of its region
+        // (https://docs.aws.amazon.com/AmazonECR/latest/userguide/common-errors-docker.html).
+        Some(Access::Granted(login)) if login.region == registry.region => Ok(()),
+        None if registry.rules(|rules| rules.anonymous) => Ok(()),
         // 403 and no challenge (https://github.com/flipt-io/flipt/issues/3043).
         Some(Access::Expired) => Err(Refusal::new(
             StatusCode::FORBIDDEN,
             "DENIED",
             "Your authorization token has expired. Reauthenticate and try again.",
         )),
-        Some(Access::Unknown) | None => Err(Refusal::Challenge),
+        Some(Access::Granted(_) | Access::Unknown) | None => Err(Refusal::Challenge),
     }
 }
 
@@ -176,12 +181,12 @@ fn tag_of(text: &str) -> Result<Tag, Refusal> {
 }
 
 async fn put_manifest(
-    server: &Server,
+    registry: &Registry,
     exchange: &mut Exchange,
     name: &Repository,
     reference: &str,
 ) -> Result<Response, Refusal> {
-    server.look(name, |_| ())?;
+    registry.look(name, |_| ())?;
     let media_type = exchange.header(header::CONTENT_TYPE).unwrap_or_default().to_owned();
     let bytes = match exchange.whole(LARGEST_MANIFEST).await {
         Ok(Some(bytes)) => Bytes::from(bytes),
@@ -202,16 +207,16 @@ async fn put_manifest(
         return Err(Refusal::manifest(format!(
             "The image with digest '{reference}' in repository '{name}' and registry ID '{}' does not match the image \
              digest that Amazon ECR has calculated.",
-            server.account
+            registry.account
         )));
     }
     if exchange.trouble() == Some(&Trouble::LoseLayer) {
-        server.store.lose_layer(name, &bytes);
+        registry.store.lose_layer(name, &bytes);
     }
-    let rules = server.rules(|rules| rules.clone());
+    let rules = registry.rules(|rules| rules.clone());
     let mut subject = None;
-    let put = server.store.put_image(name, tag.as_ref(), |repo| {
-        let place = Place { repository: name, account: &server.account, repo };
+    let put = registry.store.put_image(name, tag.as_ref(), |repo| {
+        let place = Place { repository: name, account: &registry.account, repo };
         let facts = manifest::judge(&bytes, &media_type, &rules.manifest, &place)?;
         subject = facts.subject;
         // An archived image that is pushed again is restored.
@@ -224,7 +229,7 @@ async fn put_manifest(
         let pushed = SystemTime::now();
         Ok((digest, Image { bytes: bytes.clone(), media_type: media_type.clone(), pushed, facts }))
     });
-    let digest = put.ok_or_else(|| Refusal::absent(name, &server.account))??;
+    let digest = put.ok_or_else(|| Refusal::absent(name, &registry.account))??;
     // No Location (https://github.com/apple/swift-container-plugin/issues/27).
     let mut response = empty(StatusCode::CREATED);
     set(&mut response, "docker-content-digest", digest.to_string());
@@ -248,7 +253,7 @@ fn immutable(words: ImmutableWords, tag: &Tag, name: &Repository) -> Refusal {
 }
 
 fn serve_manifest(
-    server: &Server,
+    registry: &Registry,
     exchange: &Exchange,
     name: &Repository,
     reference: &str,
@@ -259,7 +264,7 @@ fn serve_manifest(
         let head = exchange.method == Method::HEAD;
         return Err(if head { Refusal::Silent(StatusCode::BAD_REQUEST) } else { refusal });
     }
-    let found = server.look(name, |repo| {
+    let found = registry.look(name, |repo| {
         repo.image(reference).map(|(digest, image)| (digest, image.bytes.clone(), image.media_type.clone()))
     })?;
     let (digest, bytes, media_type) = found.ok_or_else(|| unknown_image("Requested image not found"))?;
@@ -293,7 +298,7 @@ fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
         })
 }
 
-fn list_tags(server: &Server, exchange: &Exchange, name: &Repository) -> Result<Response, Refusal> {
+fn list_tags(registry: &Registry, exchange: &Exchange, name: &Repository) -> Result<Response, Refusal> {
     let query = exchange.uri.query();
     let limit = match query_value(query, "n").map(|n| n.parse::<usize>()) {
         // https://github.com/genuinetools/reg/issues/206
@@ -306,7 +311,7 @@ fn list_tags(server: &Server, exchange: &Exchange, name: &Repository) -> Result<
         }
     };
     let last = query_value(query, "last").unwrap_or_default();
-    let mut tags: Vec<String> = server.look(name, |repo| {
+    let mut tags: Vec<String> = registry.look(name, |repo| {
         repo.tags.keys().filter(|tag| last.is_empty() || **tag > last).take(limit + 1).cloned().collect()
     })?;
     let more = tags.len() > limit;
@@ -321,13 +326,13 @@ fn list_tags(server: &Server, exchange: &Exchange, name: &Repository) -> Result<
 
 /// What refers to a manifest: signatures, attestations
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>).
-fn referrers(server: &Server, name: &Repository, subject: &str) -> Result<Response, Refusal> {
-    if !server.rules(|rules| rules.referrers) {
+fn referrers(registry: &Registry, name: &Repository, subject: &str) -> Result<Response, Refusal> {
+    if !registry.rules(|rules| rules.referrers) {
         return Err(Refusal::Silent(StatusCode::NOT_FOUND));
     }
     let invalid = |_| Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "Invalid digest");
     let subject: Digest = subject.parse().map_err(invalid)?;
-    let manifests = server.look(name, |repo| {
+    let manifests = registry.look(name, |repo| {
         let referring = repo.images.iter().filter(|(_, image)| image.facts.subject == Some(subject));
         let describe = |(digest, image): (&Digest, &Image)| {
             json!({

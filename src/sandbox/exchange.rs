@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::answer::empty;
 use super::faults::Trouble;
 use super::sessions::access_key;
+use crate::oci::Host;
 
 /// A request that reached the sandbox.
 ///
@@ -197,6 +198,23 @@ impl Exchange {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
+    /// Returns the host, with a port if it has one, that the client asked. Without one it is the address of the sandbox.
+    pub(super) fn host(&self, address: SocketAddr) -> String {
+        self.header(header::HOST).map_or_else(|| address.to_string(), str::to_owned)
+    }
+
+    /// Returns the host of the registry, if the client states it. A client that connects to an override of the endpoint, or a
+    /// proxy, states it in `X-Forwarded-Host`.
+    pub(super) fn registry_host(&self) -> Option<Host> {
+        let stated = self.header("x-forwarded-host").or_else(|| self.header(header::HOST))?;
+        stated.parse().ok()
+    }
+
+    /// Returns the IP address at which the client reached the sandbox.
+    pub(super) fn local_ip(&self) -> Option<IpAddr> {
+        self.line.local
+    }
+
     /// Returns the credentials of the request: the scheme in lower case, and the rest.
     pub(super) fn authorization(&self) -> Option<(String, &str)> {
         let (scheme, secret) = self.header(header::AUTHORIZATION)?.split_once(' ')?;
@@ -321,7 +339,10 @@ impl Exchange {
 
 /// A handle on the connection of a request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Line(Arc<Mutex<Ending>>);
+pub(super) struct Line {
+    ending: Arc<Mutex<Ending>>,
+    local: Option<IpAddr>,
+}
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -345,7 +366,7 @@ impl Line {
     }
 
     fn ending(&self) -> MutexGuard<'_, Ending> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends a connection as planned. Returns how many bytes it may still write; `None` if they are discarded.
@@ -387,7 +408,8 @@ impl Listener for Door {
                 Ok((stream, address)) => {
                     // A failure only costs latency.
                     stream.set_nodelay(true).ok();
-                    return (Socket { stream, line: Line::default() }, address);
+                    let local = stream.local_addr().ok().map(|local| local.ip());
+                    return (Socket { stream, line: Line { local, ..Line::default() } }, address);
                 }
                 // Likely no file descriptors are left, which is temporary.
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,

@@ -5,7 +5,8 @@
 //!
 //! A repository may be called `a/blobs` or `a/index.json`, which are also files of the layout of `a`. A
 //! component that is a name in the layout therefore gets a `%` at its end, which no name can contain, so no
-//! two repositories ever share a path.
+//! two repositories ever share a path. So does a first component that is the host of a registry of ECR, since the folder of that
+//! name has the repositories of that registry.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use super::repository::{Facts, Image, LARGEST_MANIFEST, Repo, Settings};
 use super::upload::{Blob, Staged};
 use crate::error::{Error, Result};
-use crate::oci::{Digest, Repository, Tag};
+use crate::oci::{Digest, Host, Repository, Tag};
 
 /// The words of the image layout (<https://github.com/opencontainers/image-spec/blob/main/image-layout.md>).
 const LAYOUT_WORDS: [&str; 3] = ["blobs", "index.json", "oci-layout"];
@@ -80,7 +81,12 @@ impl Folder {
             if !entry.file_type().map_err(fail)?.is_dir() || LAYOUT_WORDS.contains(&part.as_str()) {
                 continue;
             }
-            let part = part.strip_suffix('%').filter(|word| LAYOUT_WORDS.contains(word)).unwrap_or(&part);
+            // The folder of another registry.
+            if name.is_empty() && is_registry(&part) {
+                continue;
+            }
+            let is_escaped = |word: &&str| LAYOUT_WORDS.contains(word) || name.is_empty() && is_registry(word);
+            let part = part.strip_suffix('%').filter(is_escaped).unwrap_or(&part);
             let name = if name.is_empty() { part.to_owned() } else { format!("{name}/{part}") };
             // A folder with an invalid name, and everything in it, is not the sandbox's.
             if name.parse::<Repository>().is_ok() {
@@ -169,14 +175,20 @@ impl Folder {
     /// Creates the folder of a repository with the folders for its blobs.
     fn directory(&self, name: &Repository) -> io::Result<PathBuf> {
         let mut dir = self.root.clone();
-        for part in name.as_str().split('/') {
-            dir.push(if LAYOUT_WORDS.contains(&part) { format!("{part}%") } else { part.to_owned() });
+        for (at, part) in name.as_str().split('/').enumerate() {
+            let is_reserved = LAYOUT_WORDS.contains(&part) || at == 0 && is_registry(part);
+            dir.push(if is_reserved { format!("{part}%") } else { part.to_owned() });
             make_directory(&dir)?;
         }
         make_directory(&dir.join("blobs"))?;
         make_directory(&dir.join("blobs").join("sha256"))?;
         Ok(dir)
     }
+}
+
+/// Returns whether a folder of this name has the images of another registry: it is the registry's host.
+fn is_registry(name: &str) -> bool {
+    name.parse::<Host>().is_ok_and(|host| host.ecr().is_some())
 }
 
 /// Removes files of an earlier sandbox from the staging folder, and no files with other names.

@@ -1,10 +1,10 @@
 //! A running sandbox: start, observe, change, stop.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use base64::Engine as _;
@@ -14,14 +14,15 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::{Door, Line, LogEntry};
-use super::repository::Settings;
+use super::logins::Logins;
+use super::registries::{Registries, RegistryId, is_account};
 use super::rules::Rules;
-use super::serve::{serve_bucket, serve_registry};
+use super::serve::serve;
 use super::server::Server;
 use super::sessions::Assumed;
 use super::store::Store;
 use crate::error::{Error, Result};
-use crate::oci::{Digest, EndpointOverride, Repository, is_region};
+use crate::oci::{Digest, EndpointOverride, Host, Repository, is_region};
 
 /// The settings of a sandbox.
 #[derive(Clone, Debug)]
@@ -37,9 +38,14 @@ pub struct Options {
     pub account: String,
     /// The region of its registry.
     pub region: String,
+    /// Whether it also has the registries of all other accounts. Otherwise every host is that of `account`.
+    pub any_account: bool,
+    /// Whether it also has the registries of all other regions. Otherwise every host is in `region`, and a request to AWS's
+    /// API for another region fails.
+    pub any_region: bool,
     /// Its behavior.
     pub rules: Rules,
-    /// Repositories to create at the start.
+    /// Repositories that each registry has from the start.
     pub create: Vec<Repository>,
 }
 
@@ -51,6 +57,8 @@ impl Default for Options {
             discard: false,
             account: "000000000000".into(),
             region: "us-east-1".into(),
+            any_account: true,
+            any_region: true,
             rules: Rules::default(),
             create: Vec::new(),
         }
@@ -80,45 +88,39 @@ pub struct Sandbox {
 impl Sandbox {
     /// Starts a sandbox on the current runtime.
     pub async fn start(options: Options) -> Result<Self> {
-        let Options { listen, dir, discard, account, region, rules, create } = options;
+        let Options { listen, dir, discard, account, region, any_account, any_region, rules, create } = options;
         if !listen.ip().is_loopback() {
             return Err(Error::usage(format!("the sandbox cannot listen on {listen}"))
                 .hint("It accepts any AWS access key, so it listens on loopback only: 127.0.0.1 or [::1]."));
         }
-        if account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()) {
+        if !is_account(&account) {
             return Err(Error::usage(format!("{account:?} is not an AWS account: it takes twelve digits")));
         }
         if !is_region(&region) {
             return Err(Error::usage(format!("{region:?} is not an AWS region")));
         }
-        let store = Store::open(dir.as_deref(), discard)?;
-        for name in create {
-            // ECR's minimum; the specification allows one.
-            if name.as_str().len() < 2 {
-                return Err(Error::usage(format!("ECR has no repository {name}: a name has at least two characters")));
-            }
-            let fail = |why: io::Error| Error::usage(format!("cannot create the repository {name}")).because(why);
-            store.create(&name, Settings::default()).map_err(fail)?;
+        // ECR's minimum; the specification allows one.
+        if let Some(name) = create.iter().find(|name| name.as_str().len() < 2) {
+            return Err(Error::usage(format!("ECR has no repository {name}: a name has at least two characters")));
         }
+        let home = RegistryId { account, region };
+        let registries = Registries { home, any_account, any_region, dir, discard, create, opened: Mutex::default() };
+        registries.open(&registries.home)?;
         let (door, address) = open_listener(listen).await?;
-        let (bucket_door, bucket) = open_listener(SocketAddr::new(listen.ip(), 0)).await?;
         let server = Arc::new(Server {
-            store,
-            account,
-            region,
+            registries,
+            logins: Logins::new(),
             rules: Mutex::new(rules),
             sessions: Mutex::default(),
             log: Arc::default(),
             traffic: Arc::default(),
             stop: CancellationToken::new(),
             address,
-            bucket,
             leaked: AtomicUsize::new(0),
         });
-        let front = Router::new().fallback(serve_registry).with_state(Arc::clone(&server));
-        let back = Router::new().fallback(serve_bucket).with_state(Arc::clone(&server));
-        let tasks = [(door, front), (bucket_door, back)].map(|(door, router)| {
-            let stop = server.stop.clone();
+        let doors = [Some(door), twin(address).await].into_iter().flatten();
+        let tasks = doors.map(|door| {
+            let (router, stop) = (Router::new().fallback(serve).with_state(Arc::clone(&server)), server.stop.clone());
             tokio::spawn(async move {
                 let service = router.into_make_service_with_connect_info::<Line>();
                 let serving = axum::serve(door, service).with_graceful_shutdown(stop.cancelled_owned());
@@ -126,7 +128,8 @@ impl Sandbox {
                 serving.await.ok();
             })
         });
-        Ok(Self { address, server, tasks: tasks.into() })
+        let tasks = tasks.collect();
+        Ok(Self { address, server, tasks })
     }
 
     /// Returns the address that it listens on.
@@ -141,8 +144,8 @@ impl Sandbox {
 
     /// Returns the registry that it replaces, for the options of a push.
     pub fn endpoint_override(&self) -> EndpointOverride {
-        let Server { account, region, .. } = &*self.server;
-        EndpointOverride { address: self.address.into(), account: account.clone(), region: region.clone() }
+        let RegistryId { account, region } = self.server.registries.home.clone();
+        EndpointOverride { address: self.address.into(), account, region }
     }
 
     /// Returns the newest 10,000 requests, in order of arrival.
@@ -157,24 +160,38 @@ impl Sandbox {
 
     /// Returns every role that was assumed so far.
     pub fn assumed(&self) -> Vec<Assumed> {
-        self.server.sessions().assumed.clone()
+        self.server.sessions.lock().unwrap_or_else(PoisonError::into_inner).assumed.clone()
     }
 
     /// Returns a password for the user `AWS`, as ECR's API issues it.
     pub fn token(&self) -> String {
-        let (token, _) = self.server.store.issue_token(self.server.rules(|rules| rules.token_lifetime));
+        let lifetime = self.server.rules(|rules| rules.token_lifetime);
+        let (token, _) = self.server.logins.issue_token(self.server.registries.home.clone(), lifetime);
         let decoded = BASE64_STANDARD.decode(token).ok().and_then(|token| String::from_utf8(token).ok());
         decoded.and_then(|token| Some(token.split_once(':')?.1.to_owned())).unwrap_or_default()
     }
 
     /// Lets all issued tokens expire now.
     pub fn expire_tokens(&self) {
-        self.server.store.expire_tokens();
+        self.server.logins.expire();
+    }
+
+    /// Finds a repository: `team/app` in its own registry, `HOST/team/app` in another one.
+    fn find(&self, repository: &str) -> Option<(Arc<Store>, Repository)> {
+        let named = repository.split_once('/').and_then(|(host, name)| Some((host.parse::<Host>().ok()?, name)));
+        let other = named.as_ref().and_then(|(host, name)| Some((host.ecr()?, *name)));
+        let registries = &self.server.registries;
+        let (id, name) = match other {
+            Some((ecr, name)) => (registries.find(Some(&ecr.account), Some(&ecr.region)), name),
+            None => (registries.home.clone(), repository),
+        };
+        Some((registries.open(&id).ok()?, name.parse().ok()?))
     }
 
     /// Returns the image under a tag or digest: its digest, the bytes of its manifest, its media type.
     pub fn image(&self, repository: &str, tag: &str) -> Option<(Digest, Vec<u8>, String)> {
-        let found = self.server.store.look(&repository.parse().ok()?, |repo| {
+        let (store, name) = self.find(repository)?;
+        let found = store.look(&name, |repo| {
             repo.image(tag).map(|(digest, image)| (digest, image.bytes.to_vec(), image.media_type.clone()))
         });
         found.flatten()
@@ -182,24 +199,26 @@ impl Sandbox {
 
     /// Archives the image under a tag or digest until it is pushed again. Returns `false` if it does not exist.
     pub fn archive(&self, repository: &str, tag: &str) -> bool {
-        repository.parse().is_ok_and(|name| self.server.store.archive(&name, tag))
+        self.find(repository).is_some_and(|(store, name)| store.archive(&name, tag))
     }
 
     /// Returns the bytes of a blob, if they were not discarded.
     pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Vec<u8>> {
-        let blob = self.server.store.look(&repository.parse().ok()?, |repo| repo.blobs.get(digest).cloned());
+        let (store, name) = self.find(repository)?;
+        let blob = store.look(&name, |repo| repo.blobs.get(digest).cloned());
         blob.flatten()?.whole().ok()
     }
 
     /// Returns the settings of a repository as JSON.
     pub fn settings(&self, repository: &str) -> Option<serde_json::Value> {
-        let settings = self.server.store.look(&repository.parse().ok()?, |repo| serde_json::to_value(&repo.settings));
+        let (store, name) = self.find(repository)?;
+        let settings = store.look(&name, |repo| serde_json::to_value(&repo.settings));
         settings?.ok()
     }
 
     /// Returns the number of upload sessions that are neither completed nor deleted.
     pub fn open_uploads(&self) -> usize {
-        self.server.store.open_uploads()
+        self.server.registries.all().iter().map(|store| store.open_uploads()).sum()
     }
 
     /// Returns the number of requests that the registry's API serves now.
@@ -213,9 +232,10 @@ impl Sandbox {
         self.server.traffic.most()
     }
 
-    /// Returns the names of all repositories, sorted.
+    /// Returns the names of all repositories of its own registry, sorted.
     pub fn repositories(&self) -> Vec<String> {
-        self.server.store.repositories().iter().map(ToString::to_string).collect()
+        let own = self.server.registries.open(&self.server.registries.home);
+        own.map(|store| store.repositories().iter().map(ToString::to_string).collect()).unwrap_or_default()
     }
 
     /// Returns the number of requests to the bucket with an `Authorization` header. Each is a leak: S3 is not the registry.
@@ -236,6 +256,16 @@ impl Drop for Sandbox {
     fn drop(&mut self) {
         self.server.stop.cancel();
     }
+}
+
+/// Listens on the same port of the other loopback address, if it is free: `localhost` may be either.
+async fn twin(address: SocketAddr) -> Option<Door> {
+    let other: IpAddr = match address.ip() {
+        IpAddr::V4(Ipv4Addr::LOCALHOST) => Ipv6Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::LOCALHOST) => Ipv4Addr::LOCALHOST.into(),
+        _ => return None,
+    };
+    TcpListener::bind(SocketAddr::new(other, address.port())).await.ok().map(Door)
 }
 
 async fn open_listener(listen: SocketAddr) -> Result<(Door, SocketAddr)> {

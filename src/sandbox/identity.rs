@@ -5,6 +5,7 @@
 //! CIs'; `/credentials` is a container's (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 //! STS speaks its query protocol on `/` (<https://docs.aws.amazon.com/STS/latest/APIReference/welcome.html>).
 
+use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -16,8 +17,9 @@ use serde_json::{Value, json};
 use super::exchange::Exchange;
 use super::faults::utc;
 use super::route::query_value;
+use super::server::{Registry, Server};
 use super::sessions::{Assumed, Session, access_key};
-use super::{Server, reply, set};
+use super::{reply, set};
 
 /// A token that the sandbox's OIDC endpoints issue. A trust policy compares its issuer and subject.
 const SUBJECT: &str = "sc://org/project/connection";
@@ -44,15 +46,30 @@ pub(super) fn signed_region(headers: &HeaderMap) -> Option<String> {
     text.split_once("Credential=")?.1.split('/').nth(2).map(str::to_owned)
 }
 
+/// Returns the account and the region of a signed request, as far as they are known. An access key of twelve digits is the
+/// account itself, as with other emulators of AWS; a session has the account of its role.
+pub(super) fn signer(server: &Server, headers: &HeaderMap) -> (Option<String>, Option<String>) {
+    let account = access_key(headers).and_then(|key| {
+        let sessions = server.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.known.get(&key).map(|session| account_of(&session.arn)).unwrap_or(Some(key))
+    });
+    (account, signed_region(headers))
+}
+
+/// Returns the account in an ARN.
+fn account_of(arn: &str) -> Option<String> {
+    arn.split(':').nth(4).map(str::to_owned)
+}
+
 /// Returns why the caller's keys are rejected: code and message.
-pub(super) fn doubt(server: &Server, headers: &HeaderMap) -> Option<(&'static str, &'static str)> {
+pub(super) fn doubt(registry: &Registry, headers: &HeaderMap) -> Option<(&'static str, &'static str)> {
     let key = access_key(headers)?;
     if !key.starts_with("ASIA") {
         // A user's own keys: every client on this machine is the caller.
         return None;
     }
     let token = headers.get("x-amz-security-token").and_then(|token| token.to_str().ok());
-    let sessions = server.sessions();
+    let sessions = registry.sessions();
     match sessions.known.get(&key) {
         Some(session) if Some(session.token.as_str()) == token => (SystemTime::now() >= session.ends)
             .then_some(("ExpiredTokenException", "The security token included in the request is expired")),
@@ -61,31 +78,31 @@ pub(super) fn doubt(server: &Server, headers: &HeaderMap) -> Option<(&'static st
 }
 
 /// The signer of a request.
-pub(super) fn caller(server: &Server, headers: &HeaderMap) -> String {
-    let session = access_key(headers).and_then(|key| server.sessions().known.get(&key).cloned());
-    session.map_or_else(|| user(server), |session| session.arn)
+pub(super) fn caller(registry: &Registry, headers: &HeaderMap) -> String {
+    let session = access_key(headers).and_then(|key| registry.sessions().known.get(&key).cloned());
+    session.map_or_else(|| user(registry), |session| session.arn)
 }
 
-fn user(server: &Server) -> String {
-    format!("arn:{}:iam::{}:user/sandbox", server.registry().partition(), server.account)
+fn user(registry: &Registry) -> String {
+    format!("arn:{}:iam::{}:user/sandbox", registry.ecr_host().partition(), registry.account)
 }
 
 /// Answers.
-pub(super) async fn answer(server: &Server, exchange: &mut Exchange) -> Response {
+pub(super) async fn answer(registry: &Registry, exchange: &mut Exchange) -> Response {
     let path = exchange.uri.path().to_owned();
     match path.as_str() {
-        "/" => sts(server, exchange).await,
-        "/credentials" => reply(StatusCode::OK, given(server, "container").to_string()),
-        "/federation/credentials" => sso(server, exchange),
+        "/" => sts(registry, exchange).await,
+        "/credentials" => reply(StatusCode::OK, given(registry, "container").to_string()),
+        "/federation/credentials" => sso(registry, exchange),
         path if path.starts_with("/oidc/") => oidc(exchange, path),
-        path => instance(server, exchange, path),
+        path => instance(registry, exchange, path),
     }
 }
 
 /// Returns keys as the metadata services issue them.
-fn given(server: &Server, name: &str) -> Value {
+fn given(registry: &Registry, name: &str) -> Value {
     let lifetime = Duration::from_secs(6 * 60 * 60);
-    let (key, session) = new_session(server, name, "metadata", lifetime);
+    let (key, session) = new_session(registry, name, "metadata", lifetime);
     json!({
         "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": utc(SystemTime::now()),
         "AccessKeyId": key, "SecretAccessKey": SECRET, "Token": session.token, "Expiration": utc(session.ends),
@@ -95,7 +112,7 @@ fn given(server: &Server, name: &str) -> Value {
 /// The secret of every session. Only the presence of a signature is checked.
 const SECRET: &str = "sandbox-secret-access-key-0123456789";
 
-fn instance(server: &Server, exchange: &Exchange, path: &str) -> Response {
+fn instance(registry: &Registry, exchange: &Exchange, path: &str) -> Response {
     const TOKEN: &str = "sandbox-metadata-token";
     if path == "/latest/api/token" && exchange.method == "PUT" {
         let mut response = reply(StatusCode::OK, TOKEN);
@@ -107,17 +124,17 @@ fn instance(server: &Server, exchange: &Exchange, path: &str) -> Response {
         return reply(StatusCode::UNAUTHORIZED, "");
     }
     match path.trim_end_matches('/') {
-        "/latest/meta-data/placement/region" => reply(StatusCode::OK, server.region.clone()),
+        "/latest/meta-data/placement/region" => reply(StatusCode::OK, registry.region.clone()),
         "/latest/meta-data/iam/security-credentials" => reply(StatusCode::OK, "instance"),
         "/latest/meta-data/iam/security-credentials/instance" => {
-            reply(StatusCode::OK, given(server, "instance").to_string())
+            reply(StatusCode::OK, given(registry, "instance").to_string())
         }
         _ => reply(StatusCode::NOT_FOUND, ""),
     }
 }
 
 /// IAM Identity Center's portal (<https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html>).
-fn sso(server: &Server, exchange: &Exchange) -> Response {
+fn sso(registry: &Registry, exchange: &Exchange) -> Response {
     if exchange.header("x-amz-sso_bearer_token") != Some("sso-token") {
         let mut response =
             reply(StatusCode::UNAUTHORIZED, json!({"message": "Session token not found or invalid"}).to_string());
@@ -125,7 +142,7 @@ fn sso(server: &Server, exchange: &Exchange) -> Response {
         return response;
     }
     let role = query_value(exchange.uri.query(), "role_name").unwrap_or_default();
-    let (key, session) = new_session(server, &role, "sso", Duration::from_secs(3600));
+    let (key, session) = new_session(registry, &role, "sso", Duration::from_secs(3600));
     let ends = session.ends.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
     let keys = json!({
         "accessKeyId": key, "secretAccessKey": SECRET, "sessionToken": session.token, "expiration": ends as u64,
@@ -157,39 +174,39 @@ fn oidc(exchange: &Exchange, path: &str) -> Response {
     reply(StatusCode::OK, answer.to_string())
 }
 
-fn new_session(server: &Server, role: &str, name: &str, lifetime: Duration) -> (String, Session) {
-    let random = server.store.request_id().replace('-', "").to_uppercase();
+fn new_session(registry: &Registry, role: &str, name: &str, lifetime: Duration) -> (String, Session) {
+    let random = registry.uuid().replace('-', "").to_uppercase();
     let key = format!("ASIA{}", &random[..16]);
-    let partition = server.registry().partition();
+    let partition = registry.ecr_host().partition();
     let session = Session {
         token: format!("sandbox-session-token-{random}"),
-        arn: format!("arn:{partition}:sts::{}:assumed-role/{role}/{name}", server.account),
+        arn: format!("arn:{partition}:sts::{}:assumed-role/{role}/{name}", registry.account),
         ends: SystemTime::now() + lifetime,
     };
-    server.sessions().known.insert(key.clone(), session.clone());
+    registry.sessions().known.insert(key.clone(), session.clone());
     (key, session)
 }
 
-async fn sts(server: &Server, exchange: &mut Exchange) -> Response {
+async fn sts(registry: &Registry, exchange: &mut Exchange) -> Response {
     let Ok(Some(body)) = exchange.whole(LARGEST_REQUEST).await else {
-        return refuse(server, "MalformedInput", "The request cannot be read");
+        return refuse(registry, "MalformedInput", "The request cannot be read");
     };
     let form = String::from_utf8_lossy(&body).replace('+', "%20");
     let field = |name: &str| query_value(Some(&form), name);
     let action = field("Action").unwrap_or_default();
     if action != "AssumeRoleWithWebIdentity" {
         if !exchange.header(header::AUTHORIZATION).is_some_and(|it| it.starts_with("AWS4-HMAC-SHA256 ")) {
-            return refuse(server, "MissingAuthenticationToken", "Request is missing Authentication Token");
+            return refuse(registry, "MissingAuthenticationToken", "Request is missing Authentication Token");
         }
-        if let Some((code, message)) = doubt(server, &exchange.headers) {
-            return refuse(server, code.trim_end_matches("Exception"), message);
+        if let Some((code, message)) = doubt(registry, &exchange.headers) {
+            return refuse(registry, code.trim_end_matches("Exception"), message);
         }
     }
-    let caller = caller(server, &exchange.headers);
+    let caller = caller(registry, &exchange.headers);
     if action == "GetCallerIdentity" {
-        let account = &server.account;
+        let account = &registry.account;
         let result = format!("<Arn>{caller}</Arn><UserId>AIDASANDBOX</UserId><Account>{account}</Account>");
-        return xml(server, &action, &result);
+        return xml(registry, &action, &result);
     }
     let role = field("RoleArn").unwrap_or_default();
     let seconds: Option<u64> = field("DurationSeconds").and_then(|seconds| seconds.parse().ok());
@@ -203,23 +220,24 @@ async fn sts(server: &Server, exchange: &mut Exchange) -> Response {
         action: action.clone(),
         access_key: String::new(),
     };
-    let is_denied = server.rules(|rules| rules.deny.iter().any(|denied| denied.strip_prefix("sts:") == Some(&action)));
-    let wanted_id = server.rules(|rules| rules.external_id.clone());
+    let is_denied =
+        registry.rules(|rules| rules.deny.iter().any(|denied| denied.strip_prefix("sts:") == Some(&action)));
+    let wanted_id = registry.rules(|rules| rules.external_id.clone());
     match action.as_str() {
         "AssumeRole" if is_denied || wanted_id.is_some() && wanted_id != assumed.external_id => {
             let message = format!("User: {caller} is not authorized to perform: sts:AssumeRole on resource: {role}");
-            return refuse(server, "AccessDenied", &message);
+            return refuse(registry, "AccessDenied", &message);
         }
         "AssumeRoleWithWebIdentity" if is_denied => {
-            return refuse(server, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
+            return refuse(registry, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity");
         }
         "AssumeRoleWithWebIdentity" if field("WebIdentityToken").is_none_or(|it| it.split('.').count() != 3) => {
             let message =
                 "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)";
-            return refuse(server, "InvalidIdentityToken", message);
+            return refuse(registry, "InvalidIdentityToken", message);
         }
         "AssumeRole" | "AssumeRoleWithWebIdentity" => {}
-        _ => return refuse(server, "InvalidAction", &format!("Could not find operation {action}")),
+        _ => return refuse(registry, "InvalidAction", &format!("Could not find operation {action}")),
     }
     // A role that assumes another gets an hour
     // (https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining).
@@ -228,13 +246,15 @@ async fn sts(server: &Server, exchange: &mut Exchange) -> Response {
     if seconds.is_some_and(|seconds| !(900..=most).contains(&seconds)) {
         let message =
             "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining";
-        return refuse(server, "ValidationError", message);
+        return refuse(registry, "ValidationError", message);
     }
     let lifetime =
-        server.rules(|rules| rules.session_lifetime).unwrap_or_else(|| Duration::from_secs(seconds.unwrap_or(3600)));
+        registry.rules(|rules| rules.session_lifetime).unwrap_or_else(|| Duration::from_secs(seconds.unwrap_or(3600)));
     let name = role.rsplit('/').next().unwrap_or_default().to_owned();
-    let (key, session) = new_session(server, &name, &assumed.session_name, lifetime);
-    server.sessions().assumed.push(Assumed { access_key: key.clone(), ..assumed });
+    // The session is in the account of the role.
+    let of_role = account_of(&role).map(|account| registry.of_account(&account)).and_then(Result::ok);
+    let (key, session) = new_session(of_role.as_ref().unwrap_or(registry), &name, &assumed.session_name, lifetime);
+    registry.sessions().assumed.push(Assumed { access_key: key.clone(), ..assumed });
     let Session { token, arn, ends } = session;
     let result = format!(
         "<AssumedRoleUser><AssumedRoleId>AROASANDBOX:{name}</AssumedRoleId><Arn>{arn}</Arn></AssumedRoleUser><Credentials>\
@@ -242,11 +262,11 @@ async fn sts(server: &Server, exchange: &mut Exchange) -> Response {
          <Expiration>{}</Expiration></Credentials>",
         utc(ends)
     );
-    xml(server, &action, &result)
+    xml(registry, &action, &result)
 }
 
-fn xml(server: &Server, action: &str, result: &str) -> Response {
-    let id = server.store.request_id();
+fn xml(registry: &Registry, action: &str, result: &str) -> Response {
+    let id = registry.uuid();
     let mut response = reply(
         StatusCode::OK,
         format!(
@@ -258,8 +278,8 @@ fn xml(server: &Server, action: &str, result: &str) -> Response {
     response
 }
 
-fn refuse(server: &Server, code: &str, message: &str) -> Response {
-    let id = server.store.request_id();
+fn refuse(registry: &Registry, code: &str, message: &str) -> Response {
+    let id = registry.uuid();
     let mut response = reply(
         StatusCode::FORBIDDEN,
         format!(

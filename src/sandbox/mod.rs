@@ -1,23 +1,26 @@
-//! A small Amazon ECR on loopback: AWS's JSON API and the registry's HTTP API on one listener, over one state.
+//! A small Amazon ECR on loopback: AWS's JSON API and the registry's HTTP API on one listener, over one state for each account
+//! and region.
 //!
 //! It is as strict as ECR and has its quirks, each with a link to a report, because clients that are tested with a more lenient
 //! emulator fail on ECR. Behavior that varies is in [`Rules`]; injected faults are in their [`faults`](Rules::faults).
 //!
-//! - `handle.rs`: a running sandbox; `serve.rs`: an answer with its faults and delays; `server.rs`: the shared state and permissions
+//! - `handle.rs`: a running sandbox; `serve.rs`: an answer with its faults and delays; `server.rs`: a registry as
+//!   its endpoints see it, and permissions; `registries.rs`: all of them
 //! - `exchange.rs`: one request: its counted body, its log line, its connection; `answer.rs`: responses; `traffic.rs`: the number of
 //!   concurrent requests
 //! - `api.rs`: AWS's API, JSON 1.1; in `api/` repositories, their policies and the templates for them
 //! - `identity.rs`: STS, OIDC and metadata services; `sessions.rs`: sessions of assumed roles
-//! - `distribution.rs`, `blobs.rs`: the registry's API; `route.rs`: its paths; `manifest.rs`: which images it accepts; `refusal.rs`: its error
-//!   responses; `iam.rs`: permissions; `tokens.rs`: its token service
-//! - `store.rs`: the state that both APIs share; `repository.rs`: one repository; `upload.rs`: one upload session; `folder.rs`: the state as files
+//! - `distribution.rs`, `blobs.rs`, `bucket.rs`: the registry's API and its downloads; `route.rs`: its paths; `manifest.rs`: which images it accepts; `refusal.rs`: its error
+//!   responses; `iam.rs`: permissions; `logins.rs`: passwords and tokens; `tokens.rs`: its token service
+//! - `store.rs`: the state of a registry, which both APIs share; `repository.rs`: one repository; `upload.rs`: one upload session; `folder.rs`: the state as files
 //! - `rules.rs`, `faults.rs`: settings for tests
 //!
-//! A second listener replaces the bucket to which ECR redirects downloads. It records requests with credentials.
+//! The bucket to which ECR redirects downloads has another host name. It records requests with credentials.
 
 mod answer;
 mod api;
 mod blobs;
+mod bucket;
 mod distribution;
 mod exchange;
 mod faults;
@@ -25,8 +28,10 @@ mod folder;
 mod handle;
 mod iam;
 mod identity;
+mod logins;
 mod manifest;
 mod refusal;
+mod registries;
 mod repository;
 mod route;
 mod rules;
@@ -39,7 +44,7 @@ mod traffic;
 mod upload;
 
 use self::answer::{empty, reply, set};
-use self::server::Server;
+use self::server::Registry;
 
 pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};

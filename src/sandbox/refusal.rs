@@ -7,6 +7,7 @@ use std::io;
 
 use axum::http::StatusCode;
 
+use crate::error::Error;
 use crate::oci::Repository;
 
 /// An error response.
@@ -95,6 +96,13 @@ impl From<io::Error> for Refusal {
             return Self::full();
         }
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", format!("the sandbox's folder: {error}"))
+    }
+}
+
+impl From<Error> for Refusal {
+    /// The registry cannot be opened.
+    fn from(error: Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", error.to_string())
     }
 }
 

@@ -1,4 +1,4 @@
-//! Serves the registry, the APIs and the bucket: faults and delays around each answer.
+//! Serves the registries, the APIs and the bucket: faults and delays around each answer.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,12 +10,14 @@ use axum::response::Response;
 use super::answer::{empty, page, set};
 use super::exchange::{Ending, Exchange, Line};
 use super::faults::Trouble;
+use super::registries::RegistryId;
 use super::route::Route;
 use super::server::Server;
-use super::{answer, api, blobs, distribution, faults, identity};
+use super::{answer, api, bucket, distribution, faults, identity, tokens};
+use crate::oci::Host;
 
-/// Serves the registry and the APIs.
-pub(super) async fn serve_registry(
+/// Serves a request.
+pub(super) async fn serve(
     State(server): State<Arc<Server>>,
     ConnectInfo(line): ConnectInfo<Line>,
     request: Request,
@@ -24,13 +26,17 @@ pub(super) async fn serve_registry(
     let operation = endpoint.operation(&request);
     let presence = match endpoint {
         Endpoint::Registry(_) => Some(server.traffic.enter(server.rules(|rules| rules.most_at_once))),
-        Endpoint::Api | Endpoint::Identity(_) => None,
+        Endpoint::Api | Endpoint::Bucket | Endpoint::Identity(_) => None,
     };
     let trouble = match &presence {
         Some(presence) if !presence.is_served() => Some(Trouble::Throttle { retry_after: None }),
         _ => server.rules(|rules| faults::next(&mut rules.faults, &operation)),
     };
     let mut exchange = Exchange::new(request, line, &server.log, &operation, trouble, server.stop.clone());
+    let registry = match server.registry(&endpoint.registry(&server, &exchange)) {
+        Ok(registry) => registry,
+        Err(error) => return answer::json(500, serde_json::json!({"message": error.to_string()}).to_string()),
+    };
     let injected = match exchange.trouble().cloned() {
         Some(Trouble::HangUp) => Some(exchange.end_response(Ending::Cut)),
         Some(Trouble::Reset) => Some(exchange.end_response(Ending::Reset)),
@@ -42,30 +48,32 @@ pub(super) async fn serve_registry(
         Some(Trouble::Page { status, title }) => Some(page(status, &title)),
         Some(Trouble::Answer { status, body }) => Some(answer::json(status, body)),
         Some(Trouble::ExpireTokens) => {
-            server.store.expire_tokens();
+            server.logins.expire();
             None
         }
         Some(Trouble::ForgetUpload) => {
             if let Endpoint::Registry(Route::Upload(name, id)) = &endpoint
                 && let Ok(name) = name.parse()
             {
-                server.store.cancel_upload(&name, id);
+                registry.store.cancel_upload(&name, id);
             }
             None
         }
         Some(trouble @ (Trouble::Status { .. } | Trouble::Throttle { .. } | Trouble::ThrottleUntil(_))) => {
             Some(match &endpoint {
-                Endpoint::Api | Endpoint::Identity(_) => api::injected(&server, &trouble),
-                Endpoint::Registry(_) => distribution::injected(&server, &mut exchange, &trouble),
+                Endpoint::Api | Endpoint::Identity(_) => api::injected(&registry, &trouble),
+                Endpoint::Bucket => bucket::serve(&server, &mut exchange),
+                Endpoint::Registry(_) => distribution::injected(&registry, &mut exchange, &trouble),
             })
         }
         Some(_) | None => None,
     };
     let mut response = match (injected, &endpoint) {
         (Some(response), _) => response,
-        (None, Endpoint::Api) => api::answer(&server, &mut exchange).await,
-        (None, Endpoint::Identity(_)) => identity::answer(&server, &mut exchange).await,
-        (None, Endpoint::Registry(route)) => distribution::answer(&server, &mut exchange, route).await,
+        (None, Endpoint::Api) => api::answer(&registry, &mut exchange).await,
+        (None, Endpoint::Bucket) => bucket::serve(&server, &mut exchange),
+        (None, Endpoint::Identity(_)) => identity::answer(&registry, &mut exchange).await,
+        (None, Endpoint::Registry(route)) => distribution::answer(&registry, &mut exchange, route).await,
     };
     exchange.drain().await;
     if let Some(trouble) = exchange.trouble().cloned() {
@@ -92,25 +100,11 @@ pub(super) async fn serve_registry(
     }
 }
 
-/// Serves the bucket.
-pub(super) async fn serve_bucket(
-    State(server): State<Arc<Server>>,
-    ConnectInfo(line): ConnectInfo<Line>,
-    request: Request,
-) -> Response {
-    let trouble = server.rules(|rules| faults::next(&mut rules.faults, blobs::BUCKET_OPERATION));
-    let mut exchange = Exchange::new(request, line, &server.log, blobs::BUCKET_OPERATION, trouble, server.stop.clone());
-    let mut response = blobs::serve_bucket(&server, &mut exchange).await;
-    if let Some(trouble) = exchange.trouble().cloned() {
-        response = answer::changed(response, trouble).await;
-    }
-    exchange.finish(response.status().as_u16());
-    response
-}
-
 /// The API that a request is for.
 enum Endpoint {
     Api,
+    /// The bucket of the blobs.
+    Bucket,
     /// STS, OIDC and metadata services, which give out credentials.
     Identity(&'static str),
     Registry(Route),
@@ -123,6 +117,7 @@ impl Endpoint {
         }
         match request.uri().path() {
             "/" => Self::Api,
+            path if path.starts_with(bucket::PATH) => Self::Bucket,
             path => Self::Registry(Route::of(path)),
         }
     }
@@ -131,8 +126,31 @@ impl Endpoint {
     fn operation(&self, request: &Request) -> String {
         match self {
             Self::Api => api::operation(request.headers()),
+            Self::Bucket => bucket::OPERATION.to_owned(),
             Self::Identity(operation) => (*operation).to_owned(),
             Self::Registry(route) => route.operation(request.method()).to_owned(),
+        }
+    }
+
+    /// Returns the registry that a request is for: of AWS's API that of the caller in the region of the signature, otherwise
+    /// the one that the host names, and else that of the login.
+    fn registry(&self, server: &Server, exchange: &Exchange) -> RegistryId {
+        let find = |account: Option<&str>, region: Option<&str>| server.registries.find(account, region);
+        match self {
+            Self::Api | Self::Identity(_) => {
+                let (account, region) = identity::signer(server, &exchange.headers);
+                find(account.as_deref(), region.as_deref())
+            }
+            Self::Bucket => find(None, None),
+            Self::Registry(_) => {
+                let host = exchange.registry_host();
+                let login = tokens::login(server, exchange);
+                match (host.as_ref().and_then(Host::ecr), &login) {
+                    (Some(ecr), _) => find(Some(&ecr.account), Some(&ecr.region)),
+                    (None, Some(login)) => login.clone(),
+                    (None, None) => find(None, None),
+                }
+            }
         }
     }
 }

@@ -1,34 +1,36 @@
-//! The state that all endpoints share, and the permissions of the caller.
+//! What all registries share, one registry as its endpoints see it, and the permissions of the caller.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use axum::http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use super::exchange::Log;
 use super::iam;
+use super::logins::Logins;
 use super::refusal::Refusal;
+use super::registries::{Registries, RegistryId};
 use super::repository::Repo;
 use super::rules::{Absent, Rules};
 use super::sessions::Sessions;
 use super::store::Store;
 use super::traffic::Traffic;
-use crate::oci::{EcrHost, Host, Repository};
+use crate::error::Result;
+use crate::oci::{EcrHost, Repository};
 
-/// What both APIs share.
+/// What all registries share.
 pub(super) struct Server {
-    pub(super) store: Store,
-    pub(super) account: String,
-    pub(super) region: String,
+    pub(super) registries: Registries,
+    pub(super) logins: Logins,
     pub(super) rules: Mutex<Rules>,
     pub(super) sessions: Mutex<Sessions>,
     pub(super) log: Arc<Log>,
     pub(super) traffic: Arc<Traffic>,
     pub(super) stop: CancellationToken,
     pub(super) address: SocketAddr,
-    pub(super) bucket: SocketAddr,
     pub(super) leaked: AtomicUsize,
 }
 
@@ -43,24 +45,76 @@ impl Server {
         look(&mut self.rules.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Opens a registry.
+    ///
+    /// # Errors
+    /// Fails if its folder cannot be used.
+    pub(super) fn registry(self: &Arc<Self>, id: &RegistryId) -> Result<Registry> {
+        let store = self.registries.open(id)?;
+        let RegistryId { account, region } = id.clone();
+        Ok(Registry { server: Arc::clone(self), store, account, region })
+    }
+}
+
+/// A registry: an account in a region.
+pub(super) struct Registry {
+    pub(super) server: Arc<Server>,
+    pub(super) store: Arc<Store>,
+    pub(super) account: String,
+    pub(super) region: String,
+}
+
+impl Registry {
+    pub(super) fn rules<T>(&self, look: impl FnOnce(&mut Rules) -> T) -> T {
+        self.server.rules(look)
+    }
+
     pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.server.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn id(&self) -> RegistryId {
+        RegistryId { account: self.account.clone(), region: self.region.clone() }
+    }
+
+    /// Returns the registry of another account in the same region, if the sandbox has one.
+    ///
+    /// # Errors
+    /// Fails if its folder cannot be used.
+    pub(super) fn of_account(&self, account: &str) -> Result<Self> {
+        self.server.registry(&self.server.registries.find(Some(account), Some(&self.region)))
     }
 
     /// The registry as ECR would call it. The sandbox is elsewhere, and clients must not go there: they push to the host
     /// that is configured, never to `proxyEndpoint`
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>).
-    pub(super) fn registry(&self) -> EcrHost {
-        EcrHost { account: self.account.clone(), region: self.region.clone(), fips: false, dual_stack: false }
+    pub(super) fn ecr_host(&self) -> EcrHost {
+        self.id().ecr_host()
     }
 
     /// Its host's name.
     pub(super) fn host(&self) -> String {
-        Host::from_ecr(self.registry()).as_str().to_owned()
+        self.id().host().as_str().to_owned()
     }
 
     pub(super) fn arn(&self, name: &Repository) -> String {
-        self.registry().arn(name)
+        self.ecr_host().arn(name)
+    }
+
+    /// Returns a new unique ID, for a request or an upload session.
+    pub(super) fn uuid(&self) -> String {
+        self.server.logins.uuid()
+    }
+
+    /// Issues a login to its owner, `AWS:PASSWORD` in base64, and returns it with its expiry.
+    pub(super) fn issue_token(&self) -> (String, SystemTime) {
+        self.server.logins.issue_token(self.id(), self.rules(|rules| rules.token_lifetime))
+    }
+
+    /// Opens an upload session and returns its ID.
+    pub(super) fn begin_upload(&self, name: &Repository) -> std::io::Result<String> {
+        let id = self.uuid();
+        self.store.begin_upload(name, &id).map(|()| id)
     }
 
     /// Why the caller may not do `action`, in IAM's words.
@@ -71,13 +125,13 @@ impl Server {
     /// The same on any resource.
     pub(super) fn denial_on(&self, action: &str, resource: &str) -> Option<String> {
         let why = self.rules(|rules| iam::denial(rules, action, resource))?;
-        let user = format!("arn:{}:iam::{}:user/sandbox", self.registry().partition(), self.account);
+        let user = format!("arn:{}:iam::{}:user/sandbox", self.ecr_host().partition(), self.account);
         Some(format!("User: {user} is not authorized to perform: {action} on resource: {resource} {why}"))
     }
 }
 
 /// What the registry's endpoints share.
-impl Server {
+impl Registry {
     /// Checks the caller's permissions.
     pub(super) fn permit(&self, action: &str, name: &Repository) -> Result<(), Refusal> {
         let Some(message) = self.denial(action, Some(name)) else { return Ok(()) };

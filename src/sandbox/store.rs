@@ -1,18 +1,12 @@
-//! The state that both APIs share: repositories, their blobs, images and tags, upload sessions, and tokens.
+//! The state of one registry, which both APIs share: repositories, their blobs, images and tags, and upload sessions.
 
-use std::collections::hash_map::RandomState;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher as _, Hasher as _};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::body::Bytes;
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use sha2::{Digest as _, Sha256};
 
 use super::folder::Folder;
 use super::repository::{Document, Image, Repo, Settings};
@@ -21,12 +15,14 @@ use super::upload::{Blob, Gathered, Incomplete, Upload};
 use crate::error::Result;
 use crate::oci::{Digest, Repository, Tag};
 
-/// The state that both APIs share.
+/// The maximum number of aliases: requests name them.
+const ALIASES: usize = 1000;
+
+/// The state of one registry, which both APIs share.
 pub(super) struct Store {
     inner: Mutex<Inner>,
     folder: Option<Folder>,
     discard: bool,
-    random: Random,
 }
 
 #[derive(Default)]
@@ -35,23 +31,8 @@ struct Inner {
     uploads: HashMap<String, Session>,
     /// The sessions that became blobs, of which repository.
     closed: HashMap<String, (Repository, Digest)>,
-    /// When each password ends.
-    tokens: HashMap<String, SystemTime>,
-    bearers: HashMap<String, Bearer>,
-}
-
-/// A token of the token service.
-#[derive(Clone, Debug)]
-pub(super) struct Bearer {
-    /// The actions that it allows: `team/app:pull`.
-    pub(super) scopes: Vec<String>,
-    ends: SystemTime,
-}
-
-impl Bearer {
-    pub(super) fn is_alive(&self) -> bool {
-        SystemTime::now() < self.ends
-    }
+    /// The aliases below which clients of ECR Public expect repositories, by their names without the alias.
+    aliases: BTreeMap<String, String>,
 }
 
 /// An upload session, or what is known of it while a request is feeding it.
@@ -74,14 +55,6 @@ impl Inner {
     }
 }
 
-/// What a password is worth.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Access {
-    Granted,
-    Expired,
-    Unknown,
-}
-
 /// Why a session cannot be fed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum NoSession {
@@ -100,7 +73,7 @@ impl Store {
             inner.repositories = repositories;
             folder = Some(opened);
         }
-        Ok(Self { inner: Mutex::new(inner), folder, discard, random: Random::new() })
+        Ok(Self { inner: Mutex::new(inner), folder, discard })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -121,6 +94,30 @@ impl Store {
         Ok(true)
     }
 
+    /// Notes that a client of ECR Public expects a repository that does not exist: its alias becomes one of the account's.
+    pub(super) fn expect(&self, name: &Repository) {
+        let mut inner = self.lock();
+        if let Some((alias, own)) = name.as_str().split_once('/')
+            && inner.aliases.len() < ALIASES
+            && !inner.repositories.contains_key(name)
+        {
+            inner.aliases.insert(own.to_owned(), alias.to_owned());
+        }
+    }
+
+    /// Returns the alias below which a repository of ECR Public exists or is expected.
+    pub(super) fn alias_of(&self, own: &str) -> Option<String> {
+        let inner = self.lock();
+        let is_own = |name: &&Repository| name.as_str().split_once('/').is_some_and(|(_, rest)| rest == own);
+        let existing = inner.repositories.keys().find(is_own).and_then(|name| name.as_str().split_once('/'));
+        inner.aliases.get(own).cloned().or_else(|| Some(existing?.0.to_owned()))
+    }
+
+    /// Returns the aliases below which clients of ECR Public expect repositories.
+    pub(super) fn aliases(&self) -> BTreeSet<String> {
+        self.lock().aliases.values().cloned().collect()
+    }
+
     pub(super) fn repositories(&self) -> Vec<Repository> {
         self.lock().repositories.keys().cloned().collect()
     }
@@ -138,16 +135,15 @@ impl Store {
         Some(self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo)))
     }
 
-    /// Opens an upload session and returns its ID.
-    pub(super) fn begin_upload(&self, name: &Repository) -> io::Result<String> {
-        let id = self.random.uuid();
+    /// Opens an upload session with this ID.
+    pub(super) fn begin_upload(&self, name: &Repository, id: &str) -> io::Result<()> {
         let gathered = match &self.folder {
-            Some(folder) => Gathered::File(folder.stage(&id)?),
+            Some(folder) => Gathered::File(folder.stage(id)?),
             None => Gathered::Memory(Vec::new()),
         };
         let upload = Box::new(Upload::new(name.clone(), gathered, self.discard));
-        self.lock().uploads.insert(id.clone(), Session::Idle(upload));
-        Ok(id)
+        self.lock().uploads.insert(id.to_owned(), Session::Idle(upload));
+        Ok(())
     }
 
     /// Borrows a session for one request, which has it for itself.
@@ -265,76 +261,6 @@ impl Store {
         }
         self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo))
     }
-
-    /// Issues a token, `AWS:PASSWORD` in base64, and returns it with its expiry.
-    pub(super) fn issue_token(&self, lifetime: Duration) -> (String, SystemTime) {
-        let ends = SystemTime::now().checked_add(lifetime).unwrap_or_else(SystemTime::now);
-        // ECR's own passwords are JSON of this form in base64, and as long: clients must not count on a short one.
-        let password = BASE64_STANDARD.encode(
-            serde_json::json!({
-                "payload": BASE64_STANDARD.encode(self.random.bytes(640)),
-                "datakey": BASE64_STANDARD.encode(self.random.bytes(184)),
-                "version": "2",
-                "type": "DATA_KEY",
-                "expiration": epoch(ends) as u64,
-            })
-            .to_string(),
-        );
-        let token = BASE64_STANDARD.encode(format!("AWS:{password}"));
-        self.lock().tokens.insert(password, ends);
-        (token, ends)
-    }
-
-    /// What the value of an `Authorization` header is worth.
-    pub(super) fn access(&self, authorization: &str) -> Access {
-        let password = authorization
-            .split_once(' ')
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"))
-            .and_then(|(_, token)| BASE64_STANDARD.decode(token.trim()).ok())
-            .and_then(|decoded| String::from_utf8(decoded).ok())
-            .and_then(|decoded| decoded.strip_prefix("AWS:").map(str::to_owned));
-        match password.and_then(|password| self.lock().tokens.get(&password).copied()) {
-            Some(ends) if SystemTime::now() < ends => Access::Granted,
-            Some(_) => Access::Expired,
-            None => Access::Unknown,
-        }
-    }
-
-    /// Issues a token of the token service.
-    pub(super) fn issue_bearer(&self, scopes: Vec<String>, lifetime: Duration) -> String {
-        let ends = SystemTime::now().checked_add(lifetime).unwrap_or_else(SystemTime::now);
-        // Docker Hub's are as long.
-        let token = BASE64_STANDARD.encode(self.random.bytes(1200)).replace(['+', '/', '='], "_");
-        self.lock().bearers.insert(token.clone(), Bearer { scopes, ends });
-        token
-    }
-
-    /// What a token of the token service is worth.
-    pub(super) fn bearer(&self, token: &str) -> Option<Bearer> {
-        self.lock().bearers.get(token).cloned()
-    }
-
-    /// Lets every token that was handed out so far end now.
-    pub(super) fn expire_tokens(&self) {
-        let now = SystemTime::now();
-        let mut inner = self.lock();
-        for ends in inner.tokens.values_mut() {
-            *ends = now.min(*ends);
-        }
-        for bearer in inner.bearers.values_mut() {
-            bearer.ends = now.min(bearer.ends);
-        }
-    }
-
-    /// Returns the signature of a bucket URL, which cannot be forged.
-    pub(super) fn sign(&self, text: &str) -> String {
-        self.random.sign(text)
-    }
-
-    /// A fresh request ID.
-    pub(super) fn request_id(&self) -> String {
-        self.random.uuid()
-    }
 }
 
 /// Seconds since 1970, as AWS writes times.
@@ -424,45 +350,5 @@ impl Drop for Feed<'_> {
             upload.cut(self.if_cut);
             self.give_back(upload);
         }
-    }
-}
-
-/// Bytes that nobody outside can guess: SHA-256 over what the standard library seeds its hash maps with.
-struct Random {
-    seed: [u8; 32],
-    drawn: AtomicU64,
-}
-
-impl Random {
-    fn new() -> Self {
-        let mut hasher = Sha256::new();
-        for _ in 0..8 {
-            hasher.update(RandomState::new().build_hasher().finish().to_le_bytes());
-        }
-        hasher.update(
-            SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos().to_le_bytes(),
-        );
-        Self { seed: hasher.finalize().into(), drawn: AtomicU64::new(0) }
-    }
-
-    fn draw(&self) -> [u8; 32] {
-        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed);
-        Sha256::new().chain_update(self.seed).chain_update(drawn.to_le_bytes()).finalize().into()
-    }
-
-    fn bytes(&self, count: usize) -> Vec<u8> {
-        std::iter::repeat_with(|| self.draw()).flatten().take(count).collect()
-    }
-
-    fn uuid(&self) -> String {
-        let mut hex = Digest::from_hash(self.draw()).hex();
-        hex.replace_range(12..13, "4");
-        hex.replace_range(16..17, "a");
-        format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..32])
-    }
-
-    fn sign(&self, text: &str) -> String {
-        let inner: [u8; 32] = Sha256::new().chain_update(self.seed).chain_update(text).finalize().into();
-        Digest::from_hash(Sha256::new().chain_update(self.seed).chain_update(inner).finalize().into()).hex()
     }
 }

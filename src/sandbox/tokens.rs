@@ -8,12 +8,16 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
 use super::exchange::Exchange;
+use super::logins::{Access, Bearer};
 use super::refusal::Refusal;
+use super::registries::RegistryId;
 use super::route::{Route, query_value, query_values};
 use super::rules::{Asks, TokenService};
-use super::store::{Access, Bearer};
-use super::{Server, reply, set};
+use super::server::{Registry, Server};
+use super::{reply, set};
 
+/// The service of ECR Public.
+const PUBLIC: &str = "public.ecr.aws";
 /// More than any form that is posted.
 const LARGEST_FORM: usize = 64 << 10;
 
@@ -27,15 +31,44 @@ fn unauthorized(message: &str) -> Refusal {
     Refusal::new(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", message)
 }
 
+/// Returns the authentication that a request requires: by default, ECR Public has another one than private registries.
+pub(super) fn asks(registry: &Registry, exchange: &Exchange) -> Asks {
+    let is_public = exchange.registry_host().is_some_and(|host| host.is_ecr_public())
+        || query_value(exchange.uri.query(), "service").as_deref() == Some(PUBLIC);
+    match registry.rules(|rules| rules.asks.clone()) {
+        Asks::Ecr if is_public => Asks::EcrPublic,
+        asks => asks,
+    }
+}
+
+/// Returns the registry of a login, whether or not it is still valid.
+pub(super) fn login(server: &Server, exchange: &Exchange) -> Option<RegistryId> {
+    let authorization = exchange.header(header::AUTHORIZATION)?;
+    match server.logins.access(authorization) {
+        Access::Granted(registry) => Some(registry),
+        Access::Expired | Access::Unknown => {
+            server.logins.bearer(authorization.split_once(' ')?.1.trim()).and_then(|bearer| bearer.registry)
+        }
+    }
+}
+
 /// Checks whether the token of a request allows it.
-pub(super) fn authenticate(server: &Server, exchange: &Exchange, route: &Route, asks: &Asks) -> Result<(), Refusal> {
+pub(super) fn authenticate(
+    registry: &Registry,
+    exchange: &Exchange,
+    route: &Route,
+    asks: &Asks,
+) -> Result<(), Refusal> {
     let (scheme, secret) = exchange.authorization().unwrap_or_default();
-    let bearer = server.store.bearer(secret).filter(|_| scheme == "bearer");
+    let address = exchange.host(registry.server.address);
+    let bearer = registry.server.logins.bearer(secret).filter(|_| scheme == "bearer");
     match asks {
         Asks::Ecr => Ok(()),
         Asks::EcrPublic => {
-            let realm = format!("http://{}/token/", server.address);
-            let challenge = format!("Bearer realm=\"{realm}\",service=\"public.ecr.aws\",scope=\"aws\"");
+            // Under its own name it is reached by a proxy with TLS.
+            let protocol = if address == PUBLIC { "https" } else { "http" };
+            let realm = format!("{protocol}://{address}/token/");
+            let challenge = format!("Bearer realm=\"{realm}\",service=\"{PUBLIC}\",scope=\"aws\"");
             if scheme.is_empty() {
                 return Err(Refusal::ChallengedBy(vec![challenge]));
             }
@@ -62,7 +95,7 @@ pub(super) fn authenticate(server: &Server, exchange: &Exchange, route: &Route, 
                     Refusal::new(StatusCode::FORBIDDEN, "DENIED", "requested access to the resource is denied");
                 return if reads { Ok(()) } else { Err(denied) };
             }
-            let own = format!("http://{}/token", server.address);
+            let own = format!("http://{address}/token");
             let realm = service.realm.as_deref().unwrap_or(&own);
             let scope = joined(&needed);
             let challenge = format!("Bearer realm=\"{realm}\",service=\"sandbox\",scope=\"{scope}\"");
@@ -98,17 +131,19 @@ fn joined(needed: &[String]) -> String {
 }
 
 /// Issues a token.
-pub(super) async fn serve(server: &Server, exchange: &mut Exchange) -> Result<Response, Refusal> {
+pub(super) async fn serve(registry: &Registry, exchange: &mut Exchange) -> Result<Response, Refusal> {
     let unknown = Refusal::Silent(StatusCode::NOT_FOUND);
-    match server.rules(|rules| rules.asks.clone()) {
+    match asks(registry, exchange) {
         Asks::Ecr => Err(unknown),
         Asks::EcrPublic => {
-            let scopes = match exchange.header(header::AUTHORIZATION) {
-                Some(authorization) if server.store.access(authorization) == Access::Granted => Vec::new(),
+            let login = exchange.header(header::AUTHORIZATION).map(|it| registry.server.logins.access(it));
+            let (scopes, owner) = match login {
+                Some(Access::Granted(owner)) => (Vec::new(), Some(owner)),
                 Some(_) => return Err(invalid()),
-                None => vec!["anonymous".to_owned()],
+                None => (vec!["anonymous".to_owned()], None),
             };
-            let token = server.store.issue_bearer(scopes, server.rules(|rules| rules.token_lifetime));
+            let lifetime = registry.rules(|rules| rules.token_lifetime);
+            let token = registry.server.logins.issue_bearer(scopes, owner, lifetime);
             Ok(answer(&json!({"token": token})))
         }
         Asks::Tokens(service) => {
@@ -138,12 +173,12 @@ pub(super) async fn serve(server: &Server, exchange: &mut Exchange) -> Result<Re
                 }
                 query_values(exchange.uri.query(), "scope")
             };
-            grant(server, &service, &asked)
+            grant(registry, &service, &asked)
         }
     }
 }
 
-fn grant(server: &Server, service: &TokenService, asked: &[String]) -> Result<Response, Refusal> {
+fn grant(registry: &Registry, service: &TokenService, asked: &[String]) -> Result<Response, Refusal> {
     let mut scopes = Vec::new();
     for scope in asked.iter().flat_map(|scopes| scopes.split([' ', '+'])) {
         let Some((name, actions)) = scope.strip_prefix("repository:").and_then(|rest| rest.rsplit_once(':')) else {
@@ -158,7 +193,7 @@ fn grant(server: &Server, service: &TokenService, asked: &[String]) -> Result<Re
         scopes.extend(actions.split(',').map(|action| format!("{name}:{action}")));
     }
     let life = service.expires_in.map_or(60, |seconds| seconds);
-    let token = server.store.issue_bearer(scopes, std::time::Duration::from_secs(life));
+    let token = registry.server.logins.issue_bearer(scopes, None, std::time::Duration::from_secs(life));
     let mut body = json!({"access_token": token});
     if let Some(seconds) = service.expires_in {
         body["expires_in"] = json!(seconds);

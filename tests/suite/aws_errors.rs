@@ -16,7 +16,8 @@ const CLOSED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALH
 /// A region where hosts with this part in their name give no answer.
 fn silent(region: &str, part: &'static str) -> FakeAws {
     let create = vec!["team/app".parse().unwrap()];
-    let options = Options { region: region.to_owned(), create, ..Options::default() };
+    let region = region.to_owned();
+    let options = Options { region, any_account: false, any_region: false, create, ..Options::default() };
     FakeAws::around(options, move |name| name.contains(part).then_some(CLOSED))
 }
 

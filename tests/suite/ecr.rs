@@ -56,7 +56,8 @@ impl Ecr {
     /// A sandbox that plays a region.
     pub(crate) fn in_region(region: &str, repositories: &[&str], rules: Rules) -> Self {
         let create = repositories.iter().map(|name| name.parse().unwrap()).collect();
-        Self::started(Options { create, rules, region: region.to_owned(), ..Options::default() })
+        let region = region.to_owned();
+        Self::started(Options { create, rules, region, any_account: false, any_region: false, ..Options::default() })
     }
 
     /// Any sandbox.

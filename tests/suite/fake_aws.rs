@@ -51,7 +51,9 @@ impl FakeAws {
 
     pub(crate) fn with(region: &str, rules: Rules) -> Self {
         let create = vec!["team/app".parse().unwrap()];
-        Self::around(Options { region: region.to_owned(), create, rules, ..Options::default() }, |_| None)
+        let region = region.to_owned();
+        let only = Options { any_account: false, any_region: false, ..Options::default() };
+        Self::around(Options { region, create, rules, ..only }, |_| None)
     }
 
     /// Around such a sandbox, except for names that lead elsewhere.

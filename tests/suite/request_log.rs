@@ -51,7 +51,7 @@ impl LoggedRequest {
     fn of(entry: LogEntry) -> Self {
         let path = entry.path.split('?').next().unwrap();
         // The bucket is another host than the registry's.
-        let path = if path.starts_with("/blob/") { "/***" } else { path };
+        let path = if path.starts_with("/layer-bucket/") { "/***" } else { path };
         Self {
             method: entry.method,
             status: if entry.status == 0 { "---".into() } else { entry.status.to_string() },

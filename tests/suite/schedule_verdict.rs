@@ -6,7 +6,8 @@ use std::time::Duration;
 use ecr_push::sandbox::{LogEntry, Sandbox, Trouble};
 use ecr_push::{Digest, Kind, Outcome, TargetOutcome};
 
-use super::fault_schedule::{Schedule, Struck};
+use super::ecr::HOST;
+use super::fault_schedule::{Schedule, Shape, Struck};
 use super::schedule_archives::Sample;
 use super::traffic::Traffic;
 
@@ -44,6 +45,14 @@ pub(crate) struct Case<'a> {
 }
 
 impl Case<'_> {
+    /// A repository of the sandbox, with the host of its registry if that is another one.
+    fn stored(&self, repository: &str) -> String {
+        if self.schedule.shape == (Shape::Two { elsewhere: true }) && repository == REPOSITORIES[1] {
+            return format!("{}/{repository}", HOST.replace("us-east-1", "eu-west-1"));
+        }
+        repository.to_owned()
+    }
+
     /// Judges all of it, and returns what was sent.
     pub(crate) fn judge(&self) -> Result<Traffic, String> {
         self.errors_fit()?;
@@ -98,7 +107,7 @@ impl Case<'_> {
 
     /// The image is in a repository, or an error says why not.
     fn repository_fits(&self, repository: &str, n: usize) -> Result<(), String> {
-        let there = self.sandbox.image(repository, "1");
+        let there = self.sandbox.image(&self.stored(repository), "1");
         let parties = || self.pushers.iter().filter_map(|it| Some((it, it.outcome.targets.get(n)?)));
         let path = format!("/v2/{repository}/manifests/1");
         let puts = || self.log.iter().filter(|entry| entry.path == path && entry.method == "PUT");
@@ -135,7 +144,7 @@ impl Case<'_> {
         if lost && failed > 0 {
             return Ok(());
         }
-        match sample.blobs.keys().find(|digest| !sample.is_there(self.sandbox, repository, digest)) {
+        match sample.blobs.keys().find(|digest| !sample.is_there(self.sandbox, &self.stored(repository), digest)) {
             Some(digest) => Err(format!("{repository} has the tag, and {digest} is not there as it should be")),
             None => Ok(()),
         }
@@ -153,7 +162,7 @@ impl Case<'_> {
             let known = |digest: &&Digest| {
                 ended.sample.states_digests || target.layers.iter().any(|layer| layer.digest.as_ref() == Some(digest))
             };
-            let there = |digest: &&Digest| ended.sample.is_there(self.sandbox, repository, digest);
+            let there = |digest: &&Digest| ended.sample.is_there(self.sandbox, &self.stored(repository), digest);
             complete.extend(ended.sample.blobs.keys().filter(known).filter(there).map(|digest| (repository, *digest)));
         }
         complete
@@ -173,11 +182,12 @@ impl Case<'_> {
         let log = self.sandbox.log().split_off(self.log.len());
         for (repository, target) in REPOSITORIES.into_iter().zip(&outcome.targets) {
             let sample = ended.sample;
-            let digest = self.sandbox.image(repository, "1").map(|(digest, ..)| digest);
+            let digest = self.sandbox.image(&self.stored(repository), "1").map(|(digest, ..)| digest);
             if digest != Some(sample.digest) || !is_reported(target, repository, sample) {
                 return Err(format!("with nothing in its way {repository} gets {digest:?}"));
             }
-            if let Some(digest) = sample.blobs.keys().find(|digest| !sample.is_there(self.sandbox, repository, digest))
+            if let Some(digest) =
+                sample.blobs.keys().find(|digest| !sample.is_there(self.sandbox, &self.stored(repository), digest))
             {
                 return Err(format!("pushed again, and {digest} is not in {repository} as it should be"));
             }

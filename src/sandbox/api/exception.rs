@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::oci::Repository;
 use crate::sandbox::refusal::{absent_message, parameter_message};
 use crate::sandbox::repository::Repo;
-use crate::sandbox::server::Server;
+use crate::sandbox::server::Registry;
 
 /// An exception: its name and what it says.
 #[derive(Debug, Eq, PartialEq)]
@@ -28,8 +28,8 @@ impl Exception {
         Self::new("InvalidParameterException", parameter_message(name, constraint))
     }
 
-    pub(super) fn absent(name: &str, server: &Server) -> Self {
-        Self::new("RepositoryNotFoundException", absent_message(name, &server.account))
+    pub(super) fn absent(name: &str, registry: &Registry) -> Self {
+        Self::new("RepositoryNotFoundException", absent_message(name, &registry.account))
     }
 }
 
@@ -37,6 +37,13 @@ impl From<std::io::Error> for Exception {
     fn from(error: std::io::Error) -> Self {
         let message = format!("the sandbox's folder: {error}");
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new("ServerException", message) }
+    }
+}
+
+impl From<crate::error::Error> for Exception {
+    /// The registry cannot be opened.
+    fn from(error: crate::error::Error) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new("ServerException", error.to_string()) }
     }
 }
 
@@ -48,8 +55,8 @@ pub(super) fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, Exception> {
 }
 
 /// The repository that a request names, in the registry that is the caller's.
-pub(super) fn name_of(server: &Server, registry: Option<&str>, name: &str) -> Result<Repository, Exception> {
-    if registry.is_some_and(|id| id.len() != 12 || !id.bytes().all(|byte| byte.is_ascii_digit())) {
+pub(super) fn name_of(registry: &Registry, id: Option<&str>, name: &str) -> Result<Repository, Exception> {
+    if id.is_some_and(|id| id.len() != 12 || !id.bytes().all(|byte| byte.is_ascii_digit())) {
         return Err(Exception::parameter("registryId", "must satisfy regular expression '[0-9]{12}'"));
     }
     let valid = (2..=256).contains(&name.len());
@@ -57,15 +64,15 @@ pub(super) fn name_of(server: &Server, registry: Option<&str>, name: &str) -> Re
         let pattern = r"(?:[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*/)*[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*";
         Exception::parameter("repositoryName", &format!("must satisfy regular expression '{pattern}'"))
     })?;
-    if registry.is_some_and(|id| id != server.account) {
-        let message = absent_message(name, registry.unwrap_or_default());
+    if id.is_some_and(|id| id != registry.account) {
+        let message = absent_message(name, id.unwrap_or_default());
         return Err(Exception::new("RepositoryNotFoundException", message));
     }
     Ok(parsed)
 }
 
-pub(super) fn look<T>(server: &Server, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Result<T, Exception> {
-    server.store.look(name, look).ok_or_else(|| Exception::absent(name.as_str(), server))
+pub(super) fn look<T>(registry: &Registry, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Result<T, Exception> {
+    registry.store.look(name, look).ok_or_else(|| Exception::absent(name.as_str(), registry))
 }
 
 /// Which of many answers a request wants.
@@ -75,7 +82,11 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn of(server: &Server, max_results: Option<usize>, next_token: Option<&str>) -> Result<Self, Exception> {
+    pub(super) fn of(
+        registry: &Registry,
+        max_results: Option<usize>,
+        next_token: Option<&str>,
+    ) -> Result<Self, Exception> {
         let length = max_results.unwrap_or(100);
         if !(1..=1000).contains(&length) {
             let constraint = "Member must have value less than or equal to 1000 and greater than or equal to 1";
@@ -85,7 +96,7 @@ impl Page {
             let start = token.strip_prefix("page-").and_then(|start| start.parse().ok());
             start.ok_or_else(|| Exception::parameter("nextToken", "must be a token from an earlier answer"))
         })?;
-        let most = server.rules(|rules| rules.page).unwrap_or(length);
+        let most = registry.rules(|rules| rules.page).unwrap_or(length);
         Ok(Self { start, length: length.min(most) })
     }
 

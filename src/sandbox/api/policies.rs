@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::exception::{Exception, Outcome, look, name_of};
 use crate::oci::Repository;
 use crate::sandbox::repository::Settings;
-use crate::sandbox::server::Server;
+use crate::sandbox::server::Registry;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,8 +16,8 @@ pub(super) struct LifecyclePolicy {
     lifecycle_policy_text: String,
 }
 
-pub(super) fn put_lifecycle(server: &Server, request: LifecyclePolicy) -> Outcome {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+pub(super) fn put_lifecycle(registry: &Registry, request: LifecyclePolicy) -> Outcome {
+    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
     let text = request.lifecycle_policy_text;
     if !(100..=30_720).contains(&text.len()) {
         let constraint = "Member must have length less than or equal to 30720 and greater than or equal to 100";
@@ -26,9 +26,9 @@ pub(super) fn put_lifecycle(server: &Server, request: LifecyclePolicy) -> Outcom
     if serde_json::from_str::<Value>(&text).is_err() {
         return Err(Exception::parameter("LifecyclePolicyText", "Lifecycle policy is not valid JSON"));
     }
-    let set = server.store.set(&name, |settings| settings.lifecycle_policy = Some(text.clone()));
-    set.ok_or_else(|| Exception::absent(name.as_str(), server))??;
-    Ok(json!({"registryId": server.account, "repositoryName": name, "lifecyclePolicyText": text}))
+    let set = registry.store.set(&name, |settings| settings.lifecycle_policy = Some(text.clone()));
+    set.ok_or_else(|| Exception::absent(name.as_str(), registry))??;
+    Ok(json!({"registryId": registry.account, "repositoryName": name, "lifecyclePolicyText": text}))
 }
 
 #[derive(Deserialize)]
@@ -39,15 +39,15 @@ pub(super) struct RepositoryPolicy {
     policy_text: String,
 }
 
-pub(super) fn set(server: &Server, request: RepositoryPolicy) -> Outcome {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+pub(super) fn set(registry: &Registry, request: RepositoryPolicy) -> Outcome {
+    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
     let text = request.policy_text;
     if text.len() > 10_240 || serde_json::from_str::<Value>(&text).is_err() {
         return Err(Exception::parameter("PolicyText", "Invalid repository policy provided"));
     }
-    let set = server.store.set(&name, |settings| settings.repository_policy = Some(text.clone()));
-    set.ok_or_else(|| Exception::absent(name.as_str(), server))??;
-    Ok(json!({"registryId": server.account, "repositoryName": name, "policyText": text}))
+    let set = registry.store.set(&name, |settings| settings.repository_policy = Some(text.clone()));
+    set.ok_or_else(|| Exception::absent(name.as_str(), registry))??;
+    Ok(json!({"registryId": registry.account, "repositoryName": name, "policyText": text}))
 }
 
 #[derive(Deserialize)]
@@ -57,30 +57,33 @@ pub(super) struct Get {
     repository_name: String,
 }
 
-pub(super) fn get_lifecycle(server: &Server, request: Get) -> Outcome {
-    let (name, text) = policy(server, &request, |settings| settings.lifecycle_policy.clone())?;
-    let message = || none(server, "Lifecycle policy", &name);
+pub(super) fn get_lifecycle(registry: &Registry, request: Get) -> Outcome {
+    let (name, text) = policy(registry, &request, |settings| settings.lifecycle_policy.clone())?;
+    let message = || none(registry, "Lifecycle policy", &name);
     let text = text.ok_or_else(|| Exception::new("LifecyclePolicyNotFoundException", message()))?;
-    Ok(json!({"registryId": server.account, "repositoryName": name, "lifecyclePolicyText": text}))
+    Ok(json!({"registryId": registry.account, "repositoryName": name, "lifecyclePolicyText": text}))
 }
 
-pub(super) fn get(server: &Server, request: Get) -> Outcome {
-    let (name, text) = policy(server, &request, |settings| settings.repository_policy.clone())?;
-    let message = || none(server, "Repository policy", &name);
+pub(super) fn get(registry: &Registry, request: Get) -> Outcome {
+    let (name, text) = policy(registry, &request, |settings| settings.repository_policy.clone())?;
+    let message = || none(registry, "Repository policy", &name);
     let text = text.ok_or_else(|| Exception::new("RepositoryPolicyNotFoundException", message()))?;
-    Ok(json!({"registryId": server.account, "repositoryName": name, "policyText": text}))
+    Ok(json!({"registryId": registry.account, "repositoryName": name, "policyText": text}))
 }
 
 fn policy(
-    server: &Server,
+    registry: &Registry,
     request: &Get,
     which: impl FnOnce(&Settings) -> Option<String>,
 ) -> Result<(Repository, Option<String>), Exception> {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
-    let text = look(server, &name, |repo| which(&repo.settings))?;
+    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
+    let text = look(registry, &name, |repo| which(&repo.settings))?;
     Ok((name, text))
 }
 
-fn none(server: &Server, what: &str, name: &Repository) -> String {
-    format!("{what} does not exist for the repository with name '{name}' in the registry with id '{}'", server.account)
+fn none(registry: &Registry, what: &str, name: &Repository) -> String {
+    format!(
+        "{what} does not exist for the repository with name '{name}' in the registry with id '{}'",
+        registry.account
+    )
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::exception::{Exception, Outcome, Page, look, name_of};
 use crate::oci::Repository;
 use crate::sandbox::repository::{Encryption, Mutability, Repo, Settings};
-use crate::sandbox::server::Server;
+use crate::sandbox::server::Registry;
 use crate::sandbox::store::epoch;
 
 #[derive(Deserialize)]
@@ -50,37 +50,36 @@ struct EncryptionConfiguration {
     kms_key: Option<String>,
 }
 
-pub(super) fn create(server: &Server, request: Create) -> Outcome {
-    let name = name_of(server, request.registry_id.as_deref(), &request.repository_name)?;
+pub(super) fn create(registry: &Registry, request: Create) -> Outcome {
+    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
     let settings = settings_of(request)?;
     if !settings.tags.is_empty()
-        && let Some(message) = server.denial("ecr:TagResource", Some(&name))
+        && let Some(message) = registry.denial("ecr:TagResource", Some(&name))
     {
         return Err(Exception::new("AccessDeniedException", message));
     }
     // https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html, "Required IAM permissions"
     for action in ["kms:DescribeKey", "kms:CreateGrant"] {
         if let Some(key) = &settings.kms_key
-            && let Some(message) = server.denial_on(action, &key_arn(server, key))
+            && let Some(message) = registry.denial_on(action, &key_arn(registry, key))
         {
             return Err(Exception::new("AccessDeniedException", message));
         }
     }
-    if !server.store.create(&name, settings)? {
+    if !registry.store.create(&name, settings)? {
         let message =
-            format!("The repository with name '{name}' already exists in the registry with id '{}'", server.account);
+            format!("The repository with name '{name}' already exists in the registry with id '{}'", registry.account);
         return Err(Exception::new("RepositoryAlreadyExistsException", message));
     }
-    Ok(json!({"repository": look(server, &name, |repo| describe_one(server, &name, repo))?}))
+    Ok(json!({"repository": look(registry, &name, |repo| describe_one(registry, &name, repo))?}))
 }
 
 /// A key's ARN, for which its ID may stand.
-fn key_arn(server: &Server, key: &str) -> String {
+fn key_arn(registry: &Registry, key: &str) -> String {
     if key.starts_with("arn:") {
         return key.to_owned();
     }
-    let (registry, account) = (server.registry(), &server.account);
-    format!("arn:{}:kms:{}:{account}:key/{key}", registry.partition(), registry.region)
+    format!("arn:{}:kms:{}:{}:key/{key}", registry.ecr_host().partition(), registry.region, registry.account)
 }
 
 fn settings_of(request: Create) -> Result<Settings, Exception> {
@@ -170,8 +169,8 @@ pub(super) struct Describe {
     max_results: Option<usize>,
 }
 
-pub(super) fn describe(server: &Server, request: Describe) -> Outcome {
-    let page = Page::of(server, request.max_results, request.next_token.as_deref())?;
+pub(super) fn describe(registry: &Registry, request: Describe) -> Outcome {
+    let page = Page::of(registry, request.max_results, request.next_token.as_deref())?;
     let names = match &request.repository_names {
         Some(names) => {
             if !(1..=100).contains(&names.len()) {
@@ -181,27 +180,27 @@ pub(super) fn describe(server: &Server, request: Describe) -> Outcome {
             if request.max_results.is_some() || request.next_token.is_some() {
                 return Err(Exception::parameter("repositoryNames", "must not be set together with paging"));
             }
-            let parse = |name: &String| name_of(server, request.registry_id.as_deref(), name);
+            let parse = |name: &String| name_of(registry, request.registry_id.as_deref(), name);
             names.iter().map(parse).collect::<Result<Vec<_>, _>>()?
         }
-        None => server.store.repositories(),
+        None => registry.store.repositories(),
     };
-    let describe = |name: &Repository| look(server, name, |repo| describe_one(server, name, repo));
+    let describe = |name: &Repository| look(registry, name, |repo| describe_one(registry, name, repo));
     let described = names.iter().map(describe).collect::<Result<Vec<_>, _>>()?;
     Ok(page.cut("repositories", described))
 }
 
-fn describe_one(server: &Server, name: &Repository, repo: &Repo) -> Value {
+fn describe_one(registry: &Registry, name: &Repository, repo: &Repo) -> Value {
     let settings = &repo.settings;
     let mut encryption = json!({"encryptionType": settings.encryption});
     if let Some(key) = &settings.kms_key {
         encryption["kmsKey"] = json!(key);
     }
     let mut described = json!({
-        "repositoryArn": server.arn(name),
-        "registryId": server.account,
+        "repositoryArn": registry.arn(name),
+        "registryId": registry.account,
         "repositoryName": name,
-        "repositoryUri": format!("{}/{name}", server.host()),
+        "repositoryUri": format!("{}/{name}", registry.host()),
         "createdAt": epoch(repo.created),
         "imageTagMutability": settings.mutability,
         "imageScanningConfiguration": {"scanOnPush": settings.scan_on_push},
@@ -221,10 +220,10 @@ pub(super) struct ListTags {
     resource_arn: String,
 }
 
-pub(super) fn list_tags(server: &Server, request: ListTags) -> Outcome {
+pub(super) fn list_tags(registry: &Registry, request: ListTags) -> Outcome {
     let name = request.resource_arn.split_once(":repository/").map(|(_, name)| name).unwrap_or_default();
-    let name = name_of(server, None, name)?;
-    let tags = look(server, &name, |repo| {
+    let name = name_of(registry, None, name)?;
+    let tags = look(registry, &name, |repo| {
         let tags = repo.settings.tags.iter();
         tags.map(|(key, value)| json!({"Key": key, "Value": value})).collect::<Vec<_>>()
     })?;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::exception::{Exception, Outcome, Page};
 use crate::sandbox::rules::CreationTemplate;
-use crate::sandbox::server::Server;
+use crate::sandbox::server::Registry;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -17,8 +17,8 @@ pub(super) struct Describe {
 
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositoryCreationTemplates.html>. It knows no
 /// registry but the caller's own.
-pub(super) fn describe(server: &Server, request: Describe) -> Outcome {
-    let page = Page::of(server, request.max_results, request.next_token.as_deref())?;
+pub(super) fn describe(registry: &Registry, request: Describe) -> Outcome {
+    let page = Page::of(registry, request.max_results, request.next_token.as_deref())?;
     if request.prefixes.as_ref().is_some_and(|prefixes| prefixes.len() > 100) {
         return Err(Exception::parameter("prefixes", "Member must have length less than or equal to 100"));
     }
@@ -31,9 +31,9 @@ pub(super) fn describe(server: &Server, request: Describe) -> Outcome {
             "imageTagMutability": if template.immutable { "IMMUTABLE" } else { "MUTABLE" },
         })
     };
-    let templates = server
+    let templates = registry
         .rules(|rules| rules.templates.iter().filter(|template| is_wanted(template)).map(describe).collect::<Vec<_>>());
     let mut answer = page.cut("repositoryCreationTemplates", templates);
-    answer["registryId"] = json!(server.account);
+    answer["registryId"] = json!(registry.account);
     Ok(answer)
 }

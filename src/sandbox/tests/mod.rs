@@ -1,12 +1,14 @@
 //! The sandbox, asked over real sockets.
 
 mod api;
+mod bucket;
 mod discard;
 mod faults;
 mod folder;
 mod limits;
 mod manifests;
 mod parts;
+mod registries;
 mod server;
 mod uploads;
 

@@ -1,0 +1,151 @@
+//! Registries of other accounts and regions.
+
+use super::*;
+
+/// A caller of AWS's API.
+fn signed(key: &str, region: &str) -> String {
+    let scope = format!("{key}/20261130/{region}/ecr/aws4_request");
+    format!("AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=y")
+}
+
+/// Calls AWS's API as another caller.
+async fn call(bench: &Bench, (key, region): (&str, &str), operation: &str, body: Value) -> Reply {
+    let mut request = bench.api_request(operation, body).build().unwrap();
+    request.headers_mut().insert("authorization", signed(key, region).parse().unwrap());
+    send(RequestBuilder::from_parts(bench.http.clone(), request)).await
+}
+
+/// Returns a login of a caller.
+async fn token(bench: &Bench, caller: (&str, &str)) -> String {
+    let reply = call(bench, caller, "GetAuthorizationToken", json!({})).await.json();
+    reply["authorizationData"][0]["authorizationToken"].as_str().unwrap().to_owned()
+}
+
+/// The repositories that a caller sees.
+async fn names(bench: &Bench, caller: (&str, &str)) -> Vec<String> {
+    let reply = call(bench, caller, "DescribeRepositories", json!({})).await.json();
+    let text = |repository: &Value| repository["repositoryArn"].as_str().unwrap().to_owned();
+    reply["repositories"].as_array().unwrap().iter().map(text).collect()
+}
+
+const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
+
+#[tokio::test]
+async fn each_account_and_region_has_a_registry_of_its_own() {
+    let bench = Bench::new().await;
+    let own = (KEY, "us-east-1");
+    for (caller, arn) in [
+        (own, "arn:aws:ecr:us-east-1:000000000000:repository/"),
+        ((KEY, "eu-west-1"), "arn:aws:ecr:eu-west-1:000000000000:repository/"),
+        (("123456789012", "cn-north-1"), "arn:aws-cn:ecr:cn-north-1:123456789012:repository/"),
+    ] {
+        let created = call(&bench, caller, "CreateRepository", json!({"repositoryName": "new"})).await;
+        assert_eq!(created.status, StatusCode::OK, "no other registry has it");
+        assert_eq!(names(&bench, caller).await, ["new", "team/app"].map(|name| format!("{arn}{name}")));
+    }
+    // A request may name the registry of another account.
+    let named = json!({"registryId": "123456789012", "repositoryName": "theirs"});
+    assert_eq!(call(&bench, (KEY, "eu-west-1"), "CreateRepository", named).await.status, StatusCode::OK);
+    assert_eq!(names(&bench, ("123456789012", "eu-west-1")).await.len(), 2);
+    assert_eq!(names(&bench, (KEY, "eu-west-1")).await.len(), 2);
+    assert_eq!(bench.sandbox.repositories(), ["new", "team/app"]);
+    let bad = call(&bench, (KEY, "Mars!"), "DescribeRepositories", json!({})).await;
+    assert_eq!(bad.exception().1, "InvalidSignatureException");
+}
+
+#[tokio::test]
+async fn a_login_or_a_host_leads_to_its_registry() {
+    let mut bench = Bench::new().await;
+    let caller = ("123456789012", "eu-west-1");
+    bench.token = token(&bench, caller).await;
+    let digest = bench.push(b"blob").await;
+    let path = format!("/v2/team/app/blobs/{digest}");
+    let url = bench.call("GET", &path).await.header("location").to_owned();
+    assert_eq!(send(bench.http.get(url)).await.body, b"blob");
+    assert!(bench.sandbox.blob("team/app", &digest).is_none());
+    assert!(bench.sandbox.blob("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app", &digest).is_some());
+    let at = async |header: &str, host: &str| send(bench.request("HEAD", &path).header(header, host)).await.status;
+    for header in ["host", "x-forwarded-host"] {
+        assert_eq!(at(header, "123456789012.dkr.ecr.eu-west-1.amazonaws.com").await, StatusCode::OK);
+        assert_eq!(at(header, "123456789012.dkr-ecr-fips.eu-west-1.on.aws").await, StatusCode::OK);
+        assert_eq!(at(header, "210987654321.dkr.ecr.eu-west-1.amazonaws.com").await, StatusCode::NOT_FOUND);
+        // A login is for one region.
+        assert_eq!(at(header, "123456789012.dkr.ecr.us-east-1.amazonaws.com").await, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn an_account_and_a_region_can_be_fixed() {
+    let only = Options { any_account: false, any_region: false, ..Options::default() };
+    let bench = Bench::start(Options { create: vec!["team/app".parse().unwrap()], ..only }).await;
+    assert_eq!(names(&bench, ("123456789012", "us-east-1")).await.len(), 1);
+    let elsewhere = call(&bench, (KEY, "eu-west-1"), "DescribeRepositories", json!({})).await;
+    assert_eq!(elsewhere.exception().1, "InvalidSignatureException");
+    let theirs = json!({"registryId": "123456789012", "repositoryNames": ["team/app"]});
+    assert_eq!(bench.api("DescribeRepositories", theirs).await.exception().1, "RepositoryNotFoundException");
+    let digest = bench.push(b"blob").await;
+    let request = bench.request("HEAD", &format!("/v2/team/app/blobs/{digest}"));
+    let request = request.header("host", "123456789012.dkr.ecr.eu-west-1.amazonaws.com");
+    assert_eq!(send(request).await.status, StatusCode::OK, "every host is its own");
+}
+
+#[tokio::test]
+async fn a_role_is_of_its_own_account() {
+    let bench = Bench::new().await;
+    let role = "Action=AssumeRoleWithWebIdentity&RoleArn=arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fci\
+                &RoleSessionName=a&WebIdentityToken=a.b.c";
+    let request = bench.http.post(bench.sandbox.url()).header("content-type", "application/x-www-form-urlencoded");
+    let assumed = String::from_utf8(send(request.body(role)).await.body).unwrap();
+    assert!(assumed.contains("<Arn>arn:aws:sts::123456789012:assumed-role/ci/a</Arn>"), "{assumed}");
+}
+
+#[tokio::test]
+async fn registries_lie_in_folders_of_their_own() {
+    let dir = TempDir::new();
+    let host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+    let options = || Options { dir: Some(dir.0.clone()), ..Options::default() };
+    let caller = ("123456789012", "eu-west-1");
+    let bench = Bench::start(options()).await;
+    call(&bench, caller, "CreateRepository", json!({"repositoryName": "team/app"})).await;
+    // A repository that has the name of a registry.
+    bench.api("CreateRepository", json!({"repositoryName": format!("{host}/team/app")})).await;
+    bench.sandbox.stop().await;
+    assert!(dir.0.join(host).join("team/app/oci-layout").exists());
+    assert!(dir.0.join(format!("{host}%")).join("team/app/oci-layout").exists());
+    let again = Bench::start(options()).await;
+    assert_eq!(again.sandbox.repositories(), [format!("{host}/team/app")]);
+    assert_eq!(names(&again, caller).await.len(), 1);
+}
+
+#[tokio::test]
+async fn every_alias_of_ecr_public_is_the_caller_s() {
+    let bench = Bench::new().await;
+    let public = async |operation: &str, body: Value| {
+        let mut request = bench.api_request(operation, body).build().unwrap();
+        let target = format!("SpencerFrontendService.{operation}");
+        request.headers_mut().insert("x-amz-target", target.parse().unwrap());
+        send(RequestBuilder::from_parts(bench.http.clone(), request)).await
+    };
+    let token = public("GetAuthorizationToken", json!({})).await.json();
+    let token = token["authorizationData"]["authorizationToken"].as_str().unwrap().to_owned();
+    let to_public = |method: &str, path: &str| {
+        let url = format!("{}{path}", bench.sandbox.url());
+        bench
+            .http
+            .request(Method::from_bytes(method.as_bytes()).unwrap(), url)
+            .header("x-forwarded-host", "public.ecr.aws")
+    };
+    let challenged = send(to_public("GET", "/v2/")).await;
+    assert!(challenged.header("www-authenticate").starts_with("Bearer realm=\"http://127.0.0.1:"));
+    let path = "/token/?service=public.ecr.aws&scope=aws";
+    let bearer = send(to_public("GET", path).header("authorization", format!("Basic {token}"))).await.json();
+    let bearer = format!("Bearer {}", bearer["token"].as_str().unwrap());
+    let begin =
+        async || send(to_public("POST", "/v2/mine/app/blobs/uploads/").header("authorization", &bearer)).await.status;
+    assert_eq!(begin().await, StatusCode::NOT_FOUND);
+    let aliases = public("DescribeRegistries", json!({})).await.json()["registries"][0]["aliases"].clone();
+    assert!(aliases.as_array().unwrap().iter().any(|alias| alias["name"] == "mine"), "{aliases}");
+    let created = public("CreateRepository", json!({"repositoryName": "app"})).await.json();
+    assert_eq!(created["repository"]["repositoryUri"], "public.ecr.aws/mine/app");
+    assert_eq!(begin().await, StatusCode::ACCEPTED);
+}
