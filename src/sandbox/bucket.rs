@@ -117,9 +117,8 @@ pub(super) fn serve(server: &Arc<Server>, exchange: &mut Exchange) -> Response {
         None => None,
     };
     let (start, length) = range.unwrap_or((0, size));
-    let body = match part(blob, start, length) {
-        Ok(body) => body,
-        Err(_) => return refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "The object cannot be read"),
+    let Ok(body) = part(blob, start, length) else {
+        return refuse(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", "The object cannot be read");
     };
     let mut response = reply(if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK }, body);
     if range.is_some() {
