@@ -16,6 +16,8 @@
 
 mod compose;
 mod contents;
+#[cfg(feature = "sandbox")]
+mod demo;
 mod diagnose_bytes;
 mod diagnose_files;
 mod document;
@@ -50,6 +52,8 @@ pub use compose::{Replacements, StoredLayer, compose_index, compose_manifest};
 pub(crate) use compose::{check_manifest_size, unchanged};
 pub use contents::Archive;
 pub(crate) use contents::Unusable;
+#[cfg(feature = "sandbox")]
+pub(crate) use demo::demo_archive;
 pub(crate) use image_name::NameParts;
 pub use image_selector::ImageSelector;
 pub(crate) use join::join;

@@ -40,6 +40,9 @@ pub(super) enum Command {
     /// Run a sandbox, with these repositories, until it is stopped.
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs, Vec<Repository>),
+    /// Push a small image into a sandbox.
+    #[cfg(feature = "sandbox")]
+    Demo,
     /// Print this text to stdout: the help or the version.
     Print(String),
     /// Print the short help to stderr and fail, since there are no arguments.
@@ -79,6 +82,8 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
             let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
             Ok(Command::Sandbox(args, create))
         }
+        #[cfg(feature = "sandbox")]
+        Some(CliCommand::Demo) => Ok(Command::Demo),
         None => push(cli.push, environment).map(|push| Command::Push(Box::new(push))),
     }
 }

@@ -21,6 +21,7 @@ Examples:
   ecr-push image.tar team/app:1.4 --region eu-west-1 --create-repository
   docker save app:1 | ecr-push - team/app:1 --region eu-west-1
   ecr-push --sandbox image.tar team/app:1     (try it without an AWS account)
+  ecr-push demo                               (the same with a small image of its own)
 
 All options: ecr-push --help";
 
@@ -53,7 +54,8 @@ Examples:
   ecr-push tag team/app:1.4 stable            (give a pushed image another tag)
   ecr-push inspect image.tar                  (show what the archive contains)
   ecr-push policy team/app --region eu-west-1 (print the IAM policy for a push)
-  ecr-push --sandbox image.tar team/app:1     (try it without an AWS account)";
+  ecr-push --sandbox image.tar team/app:1     (try it without an AWS account)
+  ecr-push demo                               (the same with a small image of its own)";
 
 /// Push container images from archives into Amazon ECR or any OCI registry
 ///
@@ -86,6 +88,9 @@ pub(super) enum CliCommand {
     /// Run a local fake ECR, for trials and for tests of pipelines
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),
+    /// Push a small image into a built-in fake ECR, to see what a push prints
+    #[cfg(feature = "sandbox")]
+    Demo,
     /// Generate shell completions
     Completions(CompletionArgs),
     /// Print the manual page of the program or of a command, as roff

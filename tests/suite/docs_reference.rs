@@ -3,7 +3,7 @@
 use super::harness::{TestEnv, finish};
 use super::markdown::check_file;
 
-const COMMANDS: [&str; 7] = ["", "tag", "inspect", "policy", "sandbox", "completions", "man"];
+const COMMANDS: [&str; 8] = ["", "tag", "inspect", "policy", "sandbox", "demo", "completions", "man"];
 
 const INTRODUCTION: &str = "# Command line
 

@@ -46,7 +46,7 @@ fn completions_and_the_manual_know_every_option() {
         assert!(page.contains(&format!("\n.SH {section}\n")), "{section} is missing: {page}");
     }
     assert!(!page.contains(".SH EXTRA"));
-    for command in ["tag", "inspect", "policy", "sandbox", "completions", "man"] {
+    for command in ["tag", "inspect", "policy", "sandbox", "demo", "completions", "man"] {
         let page = env.run(&["man", command]).succeeds().stdout;
         assert!(page.contains(&format!(".TH ecr-push-{command} 1")), "{page}");
     }

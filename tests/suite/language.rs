@@ -94,7 +94,7 @@ fn found(text: &str) -> Vec<String> {
 fn texts_use_the_terms_of_the_field() {
     let env = TestEnv::new();
     let mut texts = texts();
-    for command in [&[][..], &["tag"], &["inspect"], &["policy"], &["sandbox"], &["completions"], &["man"]] {
+    for command in [&[][..], &["tag"], &["inspect"], &["policy"], &["sandbox"], &["demo"], &["completions"], &["man"]] {
         let help = env.run(&[command, &["--help"]].concat()).succeeds().stdout;
         let short = env.run(&[command, &["-h"]].concat()).succeeds().stdout;
         texts.push((["help"].iter().chain(command).copied().collect::<Vec<_>>().join(" "), help + &short));

@@ -59,6 +59,28 @@ fn the_quick_start_needs_nothing_of_the_machine_s_settings() {
 }
 
 #[test]
+fn the_demo_pushes_an_image_of_its_own_and_depends_on_no_setting() {
+    let env = TestEnv::new();
+    let mut command = env.command(&["demo"]);
+    command
+        .env("ECR_PUSH_REPORT", env.scratch("report.json"))
+        .env("AWS_REGION", "eu-west-1")
+        .env("AWS_PROFILE", "nothing");
+    let run = finish(command, String::new).succeeds().stderr_has(&["sandbox: using the built-in fake ECR", "2 of 2"]);
+    let digest = "sha256:c111ac083cad14443087aeabbe6928984a0d8cb7f87d3d10629a876eef4091e9";
+    assert_eq!(run.stdout, format!("{HOST}/demo/app:1@{digest}\n"), "the same image everywhere");
+    run.stderr_has(&[&format!("read back {HOST}/demo/app:1@{digest}")]);
+    assert_eq!(env.written(), Vec::<String>::new(), "the temporary file is deleted");
+    assert!(!std::path::Path::new(&env.scratch("report.json")).exists());
+    let mut command = env.command(&["demo"]);
+    command.env("TMPDIR", "/nonexistent");
+    finish(command, String::new).fails_with(1).stdout_is("").stderr_has(&[
+        "error: cannot write the image of the demo to /nonexistent",
+        "because: No such file or directory",
+    ]);
+}
+
+#[test]
 fn the_quick_start_needs_no_certificates_of_the_machine() {
     let env = TestEnv::new();
     let mut command = env.command(&["--sandbox", &testdata(ARCHIVE), "demo/app:1"]);

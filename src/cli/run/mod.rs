@@ -3,6 +3,8 @@
 
 mod batch;
 mod bundle;
+#[cfg(feature = "sandbox")]
+mod demo;
 mod files;
 mod frame;
 mod inspect;
