@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test. Needs cargo, a C compiler and crates.io; nothing else.
 #
-# Second opinions (docker-registry, skopeo, chromium and qemu from Debian, moto and awscli from PyPI) are installed where that is
-# possible. What could not be had is listed at the end as NOT RUN, and is a failure where CI=true.
+# Second opinions (docker-registry, skopeo, chromium, qemu and busybox from Debian, moto, awscli and check-jsonschema from PyPI)
+# are installed where that is possible. What could not be had is listed at the end as NOT RUN, and is a failure where CI=true.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -36,9 +36,19 @@ if [ ! -x "$target/awscli/bin/aws" ] && has python3; then
     >"$target/awscli.log" 2>&1 || echo "That did not work; see $target/awscli.log"
 fi
 
+if [ ! -x "$target/check-jsonschema/bin/check-jsonschema" ] && has python3; then
+  echo "Installing check-jsonschema"
+  { python3 -m venv "$target/check-jsonschema" && "$target/check-jsonschema/bin/pip" install --quiet 'check-jsonschema>=0.39,<1'; } \
+    >"$target/check-jsonschema.log" 2>&1 || echo "That did not work; see $target/check-jsonschema.log"
+fi
+if has apt-get && ECR_PUSH_BUSYBOX=$(.ci/busybox "$(uname -m)-unknown-linux-gnu" 2>"$target/busybox.log"); then
+  export ECR_PUSH_BUSYBOX
+fi
+
 # Tests write a line here for each second opinion that they had to do without.
 export ECR_PUSH_NOT_RUN="$target/not-run.txt"
 : >"$ECR_PUSH_NOT_RUN"
+export ECR_PUSH_CHECK_JSONSCHEMA="$target/check-jsonschema/bin/check-jsonschema"
 export ECR_PUSH_MOTO="$target/moto/bin/moto_server"
 export ECR_PUSH_AWS_CLI="$target/awscli/bin/aws"
 
@@ -59,7 +69,7 @@ cargo test --locked "$@"
 
 echo
 echo "The README's quick start:"
-env -u ECR_PUSH_AWS_CLI -u ECR_PUSH_MOTO -u ECR_PUSH_NOT_RUN -u ECR_PUSH_STATIC "${first[@]}" --sandbox testdata/docker-29-overlay2-save.tar demo/app:1
+env -u ECR_PUSH_AWS_CLI -u ECR_PUSH_BUSYBOX -u ECR_PUSH_CHECK_JSONSCHEMA -u ECR_PUSH_MOTO -u ECR_PUSH_NOT_RUN -u ECR_PUSH_STATIC "${first[@]}" --sandbox testdata/docker-29-overlay2-save.tar demo/app:1
 
 echo
 if [ -s "$ECR_PUSH_NOT_RUN" ]; then

@@ -11,6 +11,7 @@
 //! - `docker_registry.rs` runs docker-registry and skopeo
 //! - `fake_aws.rs` is a proxy through which every AWS host name leads to a sandbox
 //! - `tcp_proxy.rs` cuts, slows or holds connections; `faulty_proxy.rs` breaks chosen ones
+//! - `file_server.rs` is the mirror from which recipes download a release
 //! - `markdown.rs` parses the documentation; `docs_env.rs` runs its scripts; `ci_simulator.rs` runs its CI pipelines
 //! - `fault_schedule.rs` generates schedules of faults, `schedule_archives.rs` the archives to push under them;
 //!   `schedule_verdict.rs` checks the outcome; `traffic.rs` counts the bytes sent for layers
@@ -32,6 +33,8 @@ mod emulated_writers;
 mod fake_aws;
 mod fault_schedule;
 mod faulty_proxy;
+#[cfg(unix)]
+mod file_server;
 mod harness;
 mod layout_builder;
 mod markdown;
@@ -91,6 +94,8 @@ mod inspect;
 mod inspect_incomplete;
 mod inspect_json;
 mod inspect_verify;
+#[cfg(target_os = "linux")]
+mod integrations;
 mod join;
 mod language;
 mod large_inputs;
@@ -118,12 +123,16 @@ mod quick_start;
 mod regions;
 mod registry_errors;
 mod release_artifacts;
+#[cfg(target_os = "linux")]
+mod release_folder;
 mod remote_reuse;
 mod report;
 mod report_details;
 mod reported_archives;
 mod repositories;
 mod request_log;
+#[cfg(target_os = "linux")]
+mod resource_limits;
 mod resume;
 mod retag;
 mod schedules;
@@ -148,5 +157,6 @@ mod timeline;
 mod tls;
 #[cfg(target_os = "linux")]
 mod unread;
+mod upgrading;
 mod usage_errors;
 mod verbose;

@@ -28,7 +28,7 @@ const CERTIFICATES: &str = "etc/ssl/certs/ca-certificates.crt";
 const ARCHIVE: &str = "docker-29-overlay2-save.tar";
 
 /// The static binary, if it was built.
-fn shipped() -> Option<PathBuf> {
+pub(crate) fn shipped() -> Option<PathBuf> {
     let binary = std::env::var_os("ECR_PUSH_STATIC").map(PathBuf::from).filter(|path| path.is_file());
     if binary.is_none() {
         not_run("the static binary (not built; tests/run.sh builds it)");

@@ -1,0 +1,303 @@
+//! The files of a release, and nothing else: no clone and no cargo. Each way to install that `docs/install.md` shows leads to
+//! `ecr-push demo`, and each command of `docs/trust/verify-a-release.md` accepts what was built and rejects what was changed.
+//!
+//! `tests/run.sh` builds the binary and names it in `ECR_PUSH_STATIC`. Another one does as well: `strip` makes a debug build small
+//! enough.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::archive_contents::sha256;
+use super::docker_registry::{is_installed, not_run};
+use super::file_server::FileServer;
+use super::harness::{Run, finish, program, text};
+use super::markdown::{Block, blocks, root};
+use super::release_artifacts::shipped;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Returns the target that the release is for.
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// Returns Debian's name of this CPU.
+fn debian() -> &'static str {
+    if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
+}
+
+/// Calls `.ci/dist`.
+fn dist(arguments: &[&str]) -> Run {
+    let mut command = Command::new(root().join(".ci/dist"));
+    command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.env("HOME", std::env::var_os("HOME").unwrap_or_default()).env("SOURCE_DATE_EPOCH", "1700000000");
+    command.env("BUSYBOX", std::env::var_os("ECR_PUSH_BUSYBOX").unwrap_or_default());
+    finish(command, String::new)
+}
+
+/// A folder with the files of a release, and one for what is installed.
+struct Release {
+    root: TempDir,
+}
+
+impl Release {
+    /// Builds one, if its tools are here.
+    fn new() -> Option<Self> {
+        let built = shipped()?;
+        if !(is_installed("python3", "python3") && is_installed("dpkg-deb", "dpkg")) {
+            return None;
+        }
+        let release = Self { root: tempfile::tempdir().unwrap() };
+        let binary = release.root.path().join(format!("ecr-push-{VERSION}-{}", target()));
+        fs::copy(built, &binary).unwrap();
+        let beside = |suffix: &str| format!("{}{suffix}", binary.display());
+        fs::write(beside(".NOTICES"), "Licenses of the components.\n").unwrap();
+        fs::write(beside(".cdx.json"), "{\"bomFormat\": \"CycloneDX\"}\n").unwrap();
+        dist(&["assemble", &text(&binary), &text(&release.folder())]).succeeds();
+        dist(&["seal", &text(&release.folder())]).succeeds();
+        Some(release)
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.root.path().join("release")
+    }
+
+    fn binary(&self) -> PathBuf {
+        self.folder().join(format!("ecr-push-{VERSION}-{}", target()))
+    }
+
+    fn names(&self) -> BTreeSet<String> {
+        let entries = fs::read_dir(self.folder()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Runs a script of the documentation in the folder, as a user who has installed nothing before. What it installs goes
+    /// below `place`.
+    fn script(&self, script: &str, place: &Path) -> Run {
+        let tools = place.join("tools");
+        fs::create_dir_all(&tools).unwrap();
+        let dpkg = format!("dpkg --root={} --log=/dev/null --force-not-root --force-bad-path \"$@\"", place.display());
+        // The signature is made by the workflow of a release.
+        let cosign = format!(
+            "[[ \"$*\" == 'verify-blob --bundle SHA256SUMS.sigstore.json --certificate-identity {0}/.github/workflows/release.yml@refs/tags/v{VERSION} --certificate-oidc-issuer https://token.actions.githubusercontent.com '*SHA256SUMS ]]",
+            env!("CARGO_PKG_REPOSITORY")
+        );
+        for (name, does) in
+            [("sudo", "exec \"$@\""), ("dpkg", &format!("PATH=${{PATH#*:}} exec {dpkg}")), ("cosign", &cosign)]
+        {
+            let tool = tools.join(name);
+            fs::write(&tool, format!("#!/bin/bash\n{does}\n")).unwrap();
+            fs::set_permissions(tool, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let script = script.replace("x86_64-unknown-linux-gnu", &target()).replace("_amd64", &format!("_{}", debian()));
+        let mut command = Command::new("bash");
+        command.args(["-e", "-o", "pipefail", "-c", &script]).env_clear().current_dir(self.folder());
+        let folders = [tools, place.join("venv/bin"), place.join("usr/bin"), place.join(".local/bin")];
+        let path: Vec<String> = folders.iter().map(|folder| text(folder)).collect();
+        command.env("PATH", format!("{}:{}", path.join(":"), std::env::var("PATH").unwrap()));
+        command.env("HOME", place).env("TMPDIR", place);
+        finish(command, String::new)
+    }
+}
+
+/// Returns the scripts of a page.
+fn scripts(path: &str) -> Vec<Block> {
+    blocks().into_iter().filter(|block| block.path == path && block.language == "sh").collect()
+}
+
+/// Makes a place ready for a script: a virtual environment for `pip`, and an empty system for `dpkg`. Returns whether its
+/// tools are here.
+fn prepare(script: &str, place: &Path) -> bool {
+    if script.contains("pip install") {
+        let mut command = Command::new("python3");
+        command.args(["-m", "venv"]).arg(place.join("venv"));
+        if finish(command, String::new).code != Some(0) {
+            not_run("the wheel (no virtual environment; apt-get install python3-venv)");
+            return false;
+        }
+    }
+    if script.contains("dpkg --install") {
+        if !rustix::process::geteuid().is_root() {
+            not_run("the Debian package (only root may install one; sudo tests/run.sh)");
+            return false;
+        }
+        for folder in ["info", "updates"] {
+            fs::create_dir_all(place.join("var/lib/dpkg").join(folder)).unwrap();
+        }
+        fs::write(place.join("var/lib/dpkg/status"), "").unwrap();
+    }
+    true
+}
+
+#[test]
+fn every_file_of_a_release_installs_the_program_and_can_be_verified() {
+    let Some(release) = Release::new() else { return };
+    has_all_files(&release);
+    each_way_of_the_page_leads_to_the_demo(&release);
+    install_sh_takes_what_it_expects(&release);
+    cargo_binstall_finds_its_files(&release);
+    what_was_changed_is_rejected(&release);
+}
+
+fn has_all_files(release: &Release) {
+    let name = format!("ecr-push-{VERSION}-{}", target());
+    let names = release.names();
+    let mut expected: BTreeSet<String> =
+        ["", ".tar.gz", ".oci.tar", ".cdx.json"].iter().map(|end| format!("{name}{end}")).collect();
+    if std::env::var_os("ECR_PUSH_BUSYBOX").is_some() {
+        expected.insert(format!("{name}-debug.oci.tar"));
+    }
+    expected.extend(["SHA256SUMS", "install.sh"].map(str::to_owned));
+    expected.extend([format!("ecr-push_{VERSION}_{}.deb", debian()), format!("ecr-push-{VERSION}.intoto.json")]);
+    let wheel = names.iter().find(|name| name.ends_with(".whl")).expect("there is a wheel");
+    assert!(wheel.starts_with(&format!("ecr_push-{VERSION}-py3-none-manylinux_2_17_")), "{wheel}");
+    expected.insert(wheel.clone());
+    assert_eq!(names, expected);
+    let sums = fs::read_to_string(release.folder().join("SHA256SUMS")).unwrap();
+    let listed: BTreeSet<_> = sums.lines().map(|line| line.split_once("  ").unwrap().1.to_owned()).collect();
+    assert_eq!(listed, names.iter().filter(|name| *name != "SHA256SUMS").cloned().collect());
+
+    let statement = fs::read(release.folder().join(format!("ecr-push-{VERSION}.intoto.json"))).unwrap();
+    let statement: Value = serde_json::from_slice(&statement).unwrap();
+    assert_eq!(statement["_type"], "https://in-toto.io/Statement/v1");
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    let subjects = statement["subject"].as_array().unwrap();
+    assert_eq!(subjects.len(), names.len() - 2, "all but itself and SHA256SUMS");
+    for subject in subjects {
+        let file = fs::read(release.folder().join(subject["name"].as_str().unwrap())).unwrap();
+        assert_eq!(format!("sha256:{}", subject["digest"]["sha256"].as_str().unwrap()), sha256(&file));
+    }
+}
+
+fn each_way_of_the_page_leads_to_the_demo(release: &Release) {
+    let ways: Vec<_> =
+        scripts("docs/install.md").into_iter().filter(|block| block.text.contains("ecr-push demo\n")).collect();
+    let all: String = ways.iter().map(|block| block.text).collect();
+    for way in ["sha256sum --check", "pip install", "dpkg --install", "sh install.sh"] {
+        assert!(all.contains(way), "{way}");
+    }
+    let digest = finish(demo(), String::new).succeeds().digest();
+    for (number, block) in ways.into_iter().enumerate().filter(|(_, block)| !block.text.contains("https://")) {
+        let place = release.root.path().join(format!("place-{number}"));
+        fs::create_dir(&place).unwrap();
+        if !prepare(block.text, &place) {
+            continue;
+        }
+        let run = release.script(&format!("{}command -v ecr-push", block.text), &place).succeeds();
+        assert!(run.stdout.contains(&format!("/demo/app:1@{digest}\n")), "{}", block.place());
+        let installed = run.stdout.lines().last().unwrap();
+        assert!(installed.starts_with(&text(&place)), "{}: {installed}", block.place());
+        assert_eq!(sha256(&fs::read(installed).unwrap()), sha256(&fs::read(release.binary()).unwrap()));
+    }
+}
+
+/// Returns the demo of the program under test.
+fn demo() -> Command {
+    let mut command = Command::new(program());
+    command.arg("demo").env_clear();
+    command
+}
+
+fn install_sh_takes_what_it_expects(release: &Release) {
+    if !is_installed("curl", "curl") {
+        return;
+    }
+    let place = release.root.path().join("from a mirror");
+    fs::create_dir(&place).unwrap();
+    let server = FileServer::start(release.folder());
+    let url = server.url();
+    release
+        .script(&format!("sh install.sh --to \"$HOME/bin\" --from {url} && \"$HOME/bin/ecr-push\" demo"), &place)
+        .succeeds();
+    // A file with another content is not installed, and neither is one that is not there.
+    let (changed, empty) = (FileServer::start(changed(release)), FileServer::start(place.clone()));
+    for (from, reason) in [(changed.url(), "has the checksum"), (empty.url(), "cannot fetch")] {
+        let run = release.script(&format!("sh install.sh --to \"$HOME/other\" --from {from}"), &place).fails_with(1);
+        assert!(run.stderr.contains(reason), "{}", run.stderr);
+        assert_eq!(fs::read_dir(place.join("other")).unwrap().count(), 0);
+    }
+    release.script("sh install.sh --nope x", &place).fails_with(1).stderr_has(&["unknown argument --nope"]);
+}
+
+/// Makes a copy of the release in which the last byte of each file is another one, and returns its folder.
+fn changed(release: &Release) -> PathBuf {
+    let folder = release.root.path().join("changed");
+    if !folder.exists() {
+        fs::create_dir(&folder).unwrap();
+        for name in release.names().iter().filter(|name| *name != "SHA256SUMS") {
+            let mut bytes = fs::read(release.folder().join(name)).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(folder.join(name), bytes).unwrap();
+        }
+        fs::copy(release.folder().join("SHA256SUMS"), folder.join("SHA256SUMS")).unwrap();
+    }
+    folder
+}
+
+fn cargo_binstall_finds_its_files(release: &Release) {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let fill = |template: &str| {
+        [
+            ("repo", env!("CARGO_PKG_REPOSITORY")),
+            ("version", VERSION),
+            ("target", &target()),
+            ("bin", "ecr-push"),
+            ("binary-ext", ""),
+        ]
+        .iter()
+        .fold(template.to_owned(), |text, (name, value)| text.replace(&format!("{{ {name} }}"), value))
+    };
+    let values = |key: &str| -> Vec<String> {
+        let lines = manifest.lines().filter_map(|line| line.strip_prefix(&format!("{key} = \""))?.strip_suffix('"'));
+        lines.map(fill).collect()
+    };
+    let (urls, members) = (values("pkg-url"), values("bin-dir"));
+    assert_eq!((urls.len(), members.len()), (3, 3));
+    let release_url = format!("{}/releases/download/v{VERSION}/", env!("CARGO_PKG_REPOSITORY"));
+    for (url, member) in urls.iter().zip(&members).filter(|(url, _)| url.contains(std::env::consts::ARCH)) {
+        let archive = release.folder().join(url.strip_prefix(&release_url).expect("a file of the release"));
+        let mut command = Command::new("tar");
+        command.arg("-tzf").arg(archive);
+        let listed = finish(command, String::new).succeeds().stdout;
+        assert!(listed.lines().any(|line| line == member), "{member} is not in {url}");
+    }
+}
+
+fn what_was_changed_is_rejected(release: &Release) {
+    let page = scripts("docs/trust/verify-a-release.md");
+    let place = release.root.path().join("verified");
+    fs::create_dir(&place).unwrap();
+    let mut artifacts = BTreeSet::new();
+    // A check is a script that names one or more files. Those with a network, or with a clone, are not run here.
+    for block in page.iter().filter(|block| !block.text.contains("https://rekor") && !block.text.contains(".ci/")) {
+        if block.text.contains("skopeo ") && !is_installed("skopeo", "skopeo") {
+            continue;
+        }
+        let path = text(release.binary().parent().unwrap());
+        let with_program = format!("ecr-push() {{ {path}/ecr-push-{VERSION}-{} \"$@\"; }}\n{}", target(), block.text);
+        release.script(&with_program, &place).succeeds();
+        for name in release.names() {
+            let generic = name
+                .replace(&target(), "x86_64-unknown-linux-gnu")
+                .replace(&format!("_{}.deb", debian()), "_amd64.deb");
+            if block.text.contains(&generic) || name.ends_with(".whl") && block.text.contains(" ecr_push-") {
+                artifacts.insert(name);
+            }
+        }
+        if block.text.contains("sha256sum --check") {
+            let run = release.script(&format!("cd '{}'\n{}", changed(release).display(), block.text), &place);
+            assert_ne!(run.code, Some(0), "{} accepts a changed file", block.place());
+        }
+    }
+    let named = |end: &str| artifacts.iter().any(|name| name.ends_with(end));
+    for end in ["-gnu", ".tar.gz", ".oci.tar", ".cdx.json", ".deb", ".whl", ".intoto.json", "install.sh", "SHA256SUMS"]
+    {
+        assert!(named(end), "no command of the page verifies {end}");
+    }
+}
