@@ -98,7 +98,7 @@ fn an_indexed_job_of_kubernetes_pushes_every_image_once() {
             let known = |name: &str| (name == "JOB_COMPLETION_INDEX").then(|| index.clone());
             mounted(&env, string(mount, "mountPath"), &filled(text, "$(", ")", known))
         };
-        let mut command = env.words(&container(one, fill));
+        let mut command = env.words(&container(&env, one, fill));
         command.env("JOB_COMPLETION_INDEX", &index);
         command.env("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/credentials", env.aws.url()));
         command.env("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", &token);

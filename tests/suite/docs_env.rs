@@ -1,5 +1,5 @@
 //! An environment for the scripts of the documentation: a folder with the archives that they name, the program and small scripts
-//! for other tools on the `PATH`, and a fake AWS under its own names.
+//! for other tools on the `PATH`, a mirror with the files of a release, and a fake AWS under its own names.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,10 @@ use ecr_push::sandbox::{Asks, Options, Rules, TokenService};
 use serde_json::json;
 
 use super::archive_builder;
+use super::archive_contents::sha256;
 use super::ecr::{Ecr, SECRET_KEY};
 use super::fake_aws::{ACCESS_KEY, FakeAws};
+use super::file_server::FileServer;
 use super::harness::{Run, testdata, text};
 
 /// The account and the region of the documentation.
@@ -21,7 +23,7 @@ const REGION: &str = "eu-west-1";
 
 /// Shell scripts that replace tools. `$SAVE`, `$OCI`, `$LAYOUT`, `$TARBALL` and `$SIGNED` are archives as the tools write them.
 /// A call that the documentation does not have fails.
-const FAKE_TOOLS: [(&str, &str); 14] = [
+const FAKE_TOOLS: [(&str, &str); 13] = [
     (
         "docker",
         r#"case "$1 $2 $*" in
@@ -70,18 +72,12 @@ esac"#,
         "buildctl-daemonless.sh",
         r#"case "$*" in "build "*"--output type=oci,dest="*) cp "$OCI" "${*##*dest=}" ;; *) exit 64 ;; esac"#,
     ),
-    // Downloads the program and its checksum.
     (
         "curl",
-        r#"for word; do
-  case "$word" in
-  https://artifacts.example/*/SHA256SUMS) sha256sum ecr-push-*-linux-gnu > SHA256SUMS ;;
-  https://artifacts.example/*/ecr-push-*) cp "$PROGRAM" "${word##*/}" ;;
-  https://artifacts.example/releases/images.tar) cp "$IMAGES" images.tar ;;
-  -*) ;;
-  *) exit 64 ;;
-  esac
-done"#,
+        r#"case "$*" in
+*" https://artifacts.example/releases/images.tar") cp "$IMAGES" images.tar ;;
+*) exec "$(type -aP curl | grep -vxF "$0" | head -n 1)" "$@" ;;
+esac"#,
     ),
     (
         "aws",
@@ -109,8 +105,15 @@ stream.nix) printf '#!/bin/sh\nexec cat "%s"\n' "$SAVE" > stream && chmod +x str
 *) exit 64 ;;
 esac"#,
     ),
-    ("ecr-push", r#"printf '%s\n' "$*" >> "$CALLS" && exec "$PROGRAM" "$@""#),
 ];
+
+/// The program of a release: it counts its calls.
+const PROGRAM: &str = r#"[ "$*" = --version ] || printf '%s\n' "$*" >> "$CALLS"
+exec "$PROGRAM" "$@""#;
+
+/// The mirror of the documentation, and the checksum of the program there.
+const MIRROR: &str = concat!("https://artifacts.example/ecr-push/", env!("CARGO_PKG_VERSION"));
+const CHECKSUM: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// The folder, and the registries that its scripts reach.
 pub(crate) struct DocsEnv {
@@ -119,13 +122,23 @@ pub(crate) struct DocsEnv {
     pub(crate) beside: Ecr,
     /// ECR Public, and a registry that is not Amazon's.
     _elsewhere: [Ecr; 2],
+    mirror: FileServer,
+    /// The folder with the program alone.
+    installed: PathBuf,
     path: String,
     calls: PathBuf,
 }
 
 impl DocsEnv {
-    /// Starts the registries, with an empty folder.
+    /// Starts the registries, with an empty folder. The program is on the `PATH`.
     pub(crate) fn new() -> Self {
+        let mut env = Self::without_program();
+        env.path = format!("{}:{}", env.installed.display(), env.path);
+        env
+    }
+
+    /// The same without the program, which scripts have to install.
+    pub(crate) fn without_program() -> Self {
         let sandbox = |region: &str, rules| Options {
             account: ACCOUNT.into(),
             region: region.into(),
@@ -165,8 +178,40 @@ impl DocsEnv {
         for (name, does) in FAKE_TOOLS {
             executable(&tools.join(name), &format!("#!/bin/bash\nset -eu\n{set}{does}\n"));
         }
+        let installed = PathBuf::from(aws.ecr.env.scratch("installed"));
+        fs::create_dir(&installed).unwrap();
+        executable(&installed.join("ecr-push"), &format!("#!/bin/bash\nset -eu\n{set}{PROGRAM}\n"));
+        // A recipe names a CPU, which need not be that of this machine.
+        let release = PathBuf::from(aws.ecr.env.scratch("release"));
+        fs::create_dir(&release).unwrap();
+        for cpu in ["x86_64", "aarch64"] {
+            let name = format!("ecr-push-{}-{cpu}-unknown-linux-gnu", env!("CARGO_PKG_VERSION"));
+            fs::copy(installed.join("ecr-push"), release.join(name)).unwrap();
+        }
+        let mirror = FileServer::start(release);
         let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
-        Self { aws, beside, _elsewhere: [public, other], path, calls }
+        Self { aws, beside, _elsewhere: [public, other], mirror, installed, path, calls }
+    }
+
+    /// Returns a text of the documentation with this environment's mirror and the checksum of the program there.
+    pub(crate) fn localized(&self, text: &str) -> String {
+        let checksum = sha256(&fs::read(self.program()).unwrap());
+        text.replace(MIRROR, &self.mirror.url()).replace(CHECKSUM, checksum.trim_start_matches("sha256:"))
+    }
+
+    /// Returns the folder with the program alone.
+    pub(crate) fn installed(&self) -> String {
+        text(&self.installed)
+    }
+
+    /// Returns the path of the program.
+    pub(crate) fn program(&self) -> String {
+        text(&self.installed.join("ecr-push"))
+    }
+
+    /// Returns the `PATH` of scripts.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
     }
 
     /// Returns the folder in which scripts start.

@@ -92,14 +92,17 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Counts the calls of the program: as a word of a script, or as the image of a container.
+    /// Counts the calls of the program: as a word of a script, as the image of a container, or by an integration.
     pub(crate) fn calls(&self) -> usize {
         let code = self.text.lines().map(|line| line.split(" #").next().unwrap_or_default());
         let calls = |line: &str| {
             let words = line.split_whitespace().filter_map(|word| word.rsplit("$(").next());
             let words = words.map(|word| word.trim_matches(['\'', '"']));
-            let is_container = line.trim_start().starts_with("image: registry.example/tools/ecr-push:");
-            words.filter(|word| *word == "ecr-push").count() + usize::from(is_container)
+            let line = line.trim_start().trim_start_matches("- ");
+            let is_container = line.starts_with("image: registry.example/tools/ecr-push:") && !line.contains("-debug");
+            let is_integration = line.starts_with("uses: ecr-push/ecr-push@") || line.contains("/ecr-push/push@");
+            let is_call = !line.contains("ecr-push --version");
+            words.filter(|word| *word == "ecr-push" && is_call).count() + usize::from(is_container || is_integration)
         };
         code.map(calls).sum()
     }
