@@ -175,9 +175,14 @@ fn a_push_from_a_root_with_nothing_but_certificates() {
 
 /// The image that `.ci/image` makes.
 fn image(binary: &Path, env: &TestEnv) -> String {
+    image_with(binary, env, None)
+}
+
+/// The same with a shell, which a folder with busybox has.
+fn image_with(binary: &Path, env: &TestEnv, busybox: Option<&Path>) -> String {
     let tar = env.scratch("ecr-push.oci.tar");
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(".ci/image"));
-    command.arg(binary).arg(&tar);
+    command.arg(binary).arg(&tar).args(busybox);
     finish(command, String::new).succeeds();
     tar
 }
@@ -237,4 +242,36 @@ fn the_image_is_one_for_other_people_s_registries_and_tools() {
     command.args([&tar, &registry.target("tools/ecr-push:1")]).env_clear().env("HOME", env.home());
     finish(command, String::new).succeeds();
     registry.read_back("tools/ecr-push", "1").is(&Source::read(&tar, 0));
+}
+
+#[test]
+fn the_image_with_a_shell_runs_scripts_of_ci_systems() {
+    let Some(binary) = shipped() else { return };
+    let Some(busybox) = std::env::var_os("ECR_PUSH_BUSYBOX").map(PathBuf::from) else {
+        return not_run("the image with a shell (no busybox; tests/run.sh downloads it where there is apt-get)");
+    };
+    let ecr = Ecr::new();
+    let tar = image_with(&binary, &ecr.env, Some(&busybox));
+    let source = Source::read(&tar, 0);
+    let config: Value = serde_json::from_slice(&source.parts[0].config).unwrap();
+    // Jenkins runs `cat`, GitLab a shell.
+    assert!(config["config"]["Entrypoint"].is_null() && config["config"]["Cmd"][0] == "sh");
+    assert_eq!(config["config"]["User"], "65532:65532", "not root");
+    ecr.run(&[&tar, "team/app:1"]).succeeds();
+    if may_change_root() {
+        let root = Root::new();
+        tar::Archive::new(&layer(&StoredImage::of_sandbox(&ecr, "team/app", "1"))[..]).unpack(root.0.path()).unwrap();
+        let mut command = Command::new("chroot");
+        command.arg("--userspec=65532:65532").arg(root.0.path()).args(["/bin/sh", "-ec"]);
+        command.arg(
+            "cat </dev/null; mkdir -p /tmp/build; cd /tmp/build; echo text | sha256sum; wget --help; ecr-push demo",
+        );
+        let path = std::env::var_os("PATH").unwrap();
+        // As the config has it, before the folders in which this machine has chroot.
+        command.env_clear().env(
+            "PATH",
+            std::env::join_paths(["/bin".into()].into_iter().chain(std::env::split_paths(&path))).unwrap(),
+        );
+        assert!(finish(command, String::new).succeeds().stdout.contains("/demo/app:1@sha256:"));
+    }
 }
