@@ -73,17 +73,23 @@ impl Inputs {
 
     /// Returns the archive, built if it is missing, and in the page cache if it fits.
     pub(crate) fn get(&self, input: Input) -> PathBuf {
-        let path = self.folder.join(input.name());
-        if !path.exists() {
-            eprintln!("building {}", path.display());
-            let new = self.folder.join("new");
-            std::fs::remove_dir_all(&new).or_else(|_| std::fs::remove_file(&new)).ok();
-            self.build(input, &new);
-            std::fs::rename(new, &path).unwrap();
-        }
+        let path = self.cached(input.name(), |path, _| self.build(input, path));
         let files = if path.is_dir() { files_of(&path.join("blobs/sha256")) } else { vec![path.clone()] };
         for file in files {
             io::copy(&mut File::open(file).unwrap(), &mut io::sink()).unwrap();
+        }
+        path
+    }
+
+    /// Returns a file or a folder, built if it is missing. A megabyte has so many bytes as `build` gets.
+    pub(crate) fn cached(&self, name: &str, build: impl FnOnce(&Path, u64)) -> PathBuf {
+        let path = self.folder.join(name);
+        if !path.exists() {
+            eprintln!("building {}", path.display());
+            let new = self.folder.join(format!("{name}.new"));
+            std::fs::remove_dir_all(&new).or_else(|_| std::fs::remove_file(&new)).ok();
+            build(&new, self.scale);
+            std::fs::rename(new, &path).unwrap();
         }
         path
     }
@@ -199,7 +205,7 @@ fn layers(archive: &Path) -> Vec<(ByteSource, String)> {
 }
 
 /// The regular files below some folders, sorted; after the last one it starts again.
-struct Files {
+pub(crate) struct Files {
     roots: Vec<PathBuf>,
     without: Option<&'static str>,
     folders: Vec<PathBuf>,
@@ -208,7 +214,7 @@ struct Files {
 }
 
 impl Files {
-    fn of(roots: &[&str]) -> Self {
+    pub(crate) fn of(roots: &[&str]) -> Self {
         let roots: Vec<PathBuf> = roots.iter().rev().map(PathBuf::from).collect();
         Self { folders: roots.clone(), roots, without: None, files: Vec::new(), round: 0 }
     }
@@ -250,22 +256,23 @@ impl Files {
 }
 
 /// Writes an archive as `docker save` did before version 25.
-struct Save {
+pub(crate) struct Save {
     out: BufWriter<File>,
     diff_ids: Vec<String>,
+    pub(crate) architecture: String,
 }
 
 impl Save {
     /// Continues after layers with these diff_ids.
-    fn new(file: File, diff_ids: Vec<String>) -> Self {
-        Self { out: BufWriter::with_capacity(1 << 20, file), diff_ids }
+    pub(crate) fn new(file: File, diff_ids: Vec<String>) -> Self {
+        Self { out: BufWriter::with_capacity(1 << 20, file), diff_ids, architecture: "amd64".into() }
     }
 
     fn name(number: usize) -> String {
         format!("{number:064x}/layer.tar")
     }
 
-    fn layer(&mut self, fill: impl FnOnce(&mut Layer<'_>)) {
+    pub(crate) fn layer(&mut self, fill: impl FnOnce(&mut Layer<'_>)) {
         let start = self.out.stream_position().unwrap();
         self.out.write_all(&[0; 512]).unwrap();
         let hashing = Hashing { to: &mut self.out, hash: Sha256::new(), len: 0 };
@@ -282,14 +289,25 @@ impl Save {
         self.diff_ids.push(digest(hash));
     }
 
-    fn finish(self) {
-        let names: Vec<_> = (0..self.diff_ids.len()).map(Self::name).collect();
-        let config = config(&self.diff_ids);
-        let config_name = format!("{}.json", &sha256(&config)["sha256:".len()..]);
-        let manifest = json!([{"Config": config_name, "RepoTags": ["bench/app:1"], "Layers": names}]);
-        let mut tar = tar::Builder::new(self.out);
-        add(&mut tar, &config_name, &config);
-        add(&mut tar, "manifest.json", manifest.to_string().as_bytes());
+    pub(crate) fn finish(self) {
+        let all = (0..self.diff_ids.len()).collect();
+        self.finish_images(&[("bench/app:1".to_owned(), all)]);
+    }
+
+    /// Adds images, each with its name and the numbers of its layers.
+    pub(crate) fn finish_images(self, images: &[(String, Vec<usize>)]) {
+        let Self { out, diff_ids, architecture } = self;
+        let mut tar = tar::Builder::new(out);
+        let mut list = Vec::new();
+        for (name, layers) in images {
+            let own: Vec<_> = layers.iter().map(|layer| diff_ids[*layer].clone()).collect();
+            let config = config(&architecture, &own);
+            let config_name = format!("{}.json", &sha256(&config)["sha256:".len()..]);
+            add(&mut tar, &config_name, &config);
+            let layers: Vec<_> = layers.iter().map(|layer| Self::name(*layer)).collect();
+            list.push(json!({"Config": config_name, "RepoTags": [name], "Layers": layers}));
+        }
+        add(&mut tar, "manifest.json", json!(list).to_string().as_bytes());
         tar.into_inner().unwrap().flush().unwrap();
     }
 }
@@ -297,7 +315,7 @@ impl Save {
 type Out<'a> = Hashing<&'a mut BufWriter<File>>;
 
 /// Writes a layer.
-struct Layer<'a>(tar::Builder<Out<'a>>);
+pub(crate) struct Layer<'a>(tar::Builder<Out<'a>>);
 
 impl<'a> Layer<'a> {
     fn filled(to: Out<'a>, fill: impl FnOnce(&mut Layer<'_>)) -> Out<'a> {
@@ -306,12 +324,12 @@ impl<'a> Layer<'a> {
         layer.0.into_inner().unwrap()
     }
 
-    fn add(&mut self, name: &str, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, name: &str, bytes: &[u8]) {
         add(&mut self.0, name, bytes);
     }
 
     /// Adds files until the layer has `size` bytes.
-    fn fill(&mut self, files: &mut Files, size: u64) {
+    pub(crate) fn fill(&mut self, files: &mut Files, size: u64) {
         while self.0.get_ref().len < size {
             let (path, name) = files.next();
             let left = size - self.0.get_ref().len;
@@ -325,16 +343,16 @@ impl<'a> Layer<'a> {
     }
 }
 
-fn add(tar: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) {
+pub(crate) fn add(tar: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) {
     let mut header = tar::Header::new_gnu();
     header.set_size(bytes.len() as u64);
     header.set_mode(0o644);
     tar.append_data(&mut header, name, bytes).unwrap();
 }
 
-fn config(diff_ids: &[String]) -> Vec<u8> {
+fn config(architecture: &str, diff_ids: &[String]) -> Vec<u8> {
     let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
-    let config = json!({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/app"]}, "rootfs": rootfs});
+    let config = json!({"architecture": architecture, "os": "linux", "config": {"Cmd": ["/app"]}, "rootfs": rootfs});
     config.to_string().into_bytes()
 }
 
@@ -373,7 +391,7 @@ fn write_layout(archive: &Path, layout: &Path) {
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": blob("config.v1+json", &config(&diff_ids)),
+        "config": blob("config.v1+json", &config("amd64", &diff_ids)),
         "layers": compressed,
     });
     let index = json!({"schemaVersion": 2, "manifests": [blob("manifest.v1+json", manifest.to_string().as_bytes())]});
@@ -393,7 +411,7 @@ fn save_by_hash(archive: &Path, path: &Path) {
     let name = |digest: &str| format!("blobs/sha256/{}", &digest["sha256:".len()..]);
     let layers = layers(archive);
     let diff_ids: Vec<_> = layers.iter().map(|(_, diff_id)| diff_id.clone()).collect();
-    let config = config(&diff_ids);
+    let config = config("amd64", &diff_ids);
     let describe = |kind: &str, digest: &str, size: u64| json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": digest, "size": size});
     let descriptors: Vec<_> = layers.iter().map(|(bytes, id)| describe("layer.v1.tar", id, bytes.len())).collect();
     let manifest = json!({
@@ -453,6 +471,6 @@ fn digest(hash: Sha256) -> String {
     format!("sha256:{hex}")
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     digest(Sha256::new_with_prefix(bytes))
 }

@@ -1,15 +1,17 @@
 //! The arguments.
 
+use crate::many;
 use crate::rows::ROWS;
 use crate::sink::Kind;
 
 pub(crate) const USAGE: &str = "\
 cargo bench --bench push -- [--quick] [--rows KEY,KEY] [--runs N] [--sinks sandbox,registry]
 
-  --quick        a tenth of the bytes, two runs, nothing appended to benches/results.md: a check that it works
+  --quick        a tenth of the bytes and images, two runs, nothing appended to benches/results.md: a check that it works
   --rows KEYS    only these: cold, zstd, second, again, changed, reuse-from, compressed, small, huge, huge-zstd,
                  delay, stdin, file, two-targets, stdin-two-targets, one-far, four-far, twenty-far, kept-far, one-busy,
-                 four-busy, twenty-busy, kept-busy, cut-far
+                 four-busy, twenty-busy, kept-busy, cut-far,
+                 bundle-60, bundle-60-again, images-10000, lines-10000, join
   --runs N       runs of each row; 5
   --sinks KINDS  only these: sandbox, registry
 
@@ -26,7 +28,8 @@ pub(crate) struct Options {
 pub(crate) fn read(arguments: &[String]) -> Result<Options, String> {
     let mut arguments = arguments.iter();
     let (mut quick, mut runs) = (false, None);
-    let mut rows: Vec<String> = ROWS.iter().map(|row| row.key.to_owned()).collect();
+    let keys = || ROWS.iter().map(|row| row.key).chain(many::KEYS);
+    let mut rows: Vec<String> = keys().map(str::to_owned).collect();
     let mut sinks = vec![Kind::Sandbox, Kind::Registry];
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
@@ -40,7 +43,7 @@ pub(crate) fn read(arguments: &[String]) -> Result<Options, String> {
             }
             "--rows" => {
                 rows = value()?.split(',').map(str::to_owned).collect();
-                if let Some(unknown) = rows.iter().find(|key| !ROWS.iter().any(|row| row.key == **key)) {
+                if let Some(unknown) = rows.iter().find(|key| !keys().any(|known| known == **key)) {
                     return Err(format!("there is no row {unknown:?}"));
                 }
             }

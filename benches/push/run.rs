@@ -9,6 +9,7 @@ use tokio::runtime::Runtime;
 
 use crate::floor::{Floor, floor};
 use crate::input::{Input, Inputs, target};
+use crate::many;
 use crate::measure::{Measured, is_installed, measure};
 use crate::options::Options;
 use crate::rows::{Before, ROWS, Row};
@@ -74,7 +75,7 @@ struct Bench<'a> {
 }
 
 /// Measures the selected rows, and returns the results with descriptions of the archives.
-pub(crate) fn run(options: &Options) -> (Vec<Outcome>, Vec<String>) {
+pub(crate) fn run(options: &Options) -> (Vec<Outcome>, Vec<many::Outcome>, Vec<String>) {
     let work = target().join("bench-work");
     // A run that was killed may have left files.
     std::fs::remove_dir_all(&work).ok();
@@ -85,6 +86,7 @@ pub(crate) fn run(options: &Options) -> (Vec<Outcome>, Vec<String>) {
     let bench = Bench { options, inputs: Inputs::new(options.quick), runtime, help, work };
     let rows = ROWS.iter().filter(|row| options.rows.iter().any(|key| key == row.key));
     let outcomes: Vec<_> = rows.map(|row| bench.row(row)).collect();
+    let many = many::run(options, &bench.inputs, &bench.runtime, &bench.work);
     std::fs::remove_dir_all(&bench.work).ok();
     let measured = outcomes.iter().filter(|outcome| outcome.figures.iter().any(|it| !it.2.measured.is_empty()));
     let mut inputs: Vec<Input> = Vec::new();
@@ -96,7 +98,7 @@ pub(crate) fn run(options: &Options) -> (Vec<Outcome>, Vec<String>) {
         }
     }
     let inputs = inputs.into_iter().map(|input| bench.inputs.describe(input)).collect();
-    (outcomes, inputs)
+    (outcomes, many, inputs)
 }
 
 impl Bench<'_> {
@@ -203,20 +205,17 @@ impl Bench<'_> {
         let sink = lane.sink.as_ref().unwrap();
         let address = sink.address();
         let mut command = match lane.program {
+            Program::EcrPush if lane.kind == Kind::Sandbox => {
+                let mut command = ecr_push(sink, &lane.home);
+                command.arg(source);
+                command.args(row.repositories.iter().map(|repository| format!("{repository}:{tag}")));
+                command.args(row.arguments);
+                command
+            }
             Program::EcrPush => {
                 let mut command = Command::new(program());
                 command.arg(source);
-                if let Kind::Sandbox = lane.kind {
-                    let url = format!("http://{address}");
-                    command.args(row.repositories.iter().map(|repository| format!("{repository}:{tag}")));
-                    command.args(["--region", "us-east-1"]);
-                    command.env("AWS_ENDPOINT_URL_ECR", &url).env("ECR_PUSH_REGISTRY_ENDPOINT", &url);
-                    command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
-                    command.env("AWS_EC2_METADATA_DISABLED", "true");
-                    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
-                } else {
-                    command.args(row.repositories.iter().map(|repository| format!("{address}/{repository}:{tag}")));
-                }
+                command.args(row.repositories.iter().map(|repository| format!("{address}/{repository}:{tag}")));
                 command.args(row.arguments);
                 command
             }
@@ -233,10 +232,28 @@ impl Bench<'_> {
                 command
             }
         };
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("HOME", &lane.home).env("TMPDIR", &lane.home);
+        at_home(&mut command, &lane.home);
         command
     }
+}
+
+/// Returns the command of the measured program, which pushes to a sandbox as if it were ECR.
+pub(crate) fn ecr_push(sink: &Sink, home: &Path) -> Command {
+    let mut command = Command::new(program());
+    let url = format!("http://{}", sink.address());
+    command.args(["--region", "us-east-1"]);
+    command.env("AWS_ENDPOINT_URL_ECR", &url).env("ECR_PUSH_REGISTRY_ENDPOINT", &url);
+    command.env("AWS_ACCESS_KEY_ID", "sandbox").env("AWS_SECRET_ACCESS_KEY", "sandbox");
+    command.env("AWS_EC2_METADATA_DISABLED", "true");
+    command.env("AWS_CONFIG_FILE", "/dev/null").env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null");
+    at_home(&mut command, home);
+    command
+}
+
+/// Gives a program its home folder.
+pub(crate) fn at_home(command: &mut Command, home: &Path) {
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", home).env("TMPDIR", home);
 }
 
 /// Returns the measured program: this one, or the one that `ECR_PUSH_PROGRAM` names, such as an earlier version.
@@ -257,7 +274,7 @@ fn source(program: Program, input: Input, archive: &Path, from_pipe: bool) -> St
 }
 
 /// Empties a home folder.
-fn clear(home: &Path) {
+pub(crate) fn clear(home: &Path) {
     std::fs::remove_dir_all(home).ok();
     std::fs::create_dir_all(home).unwrap();
 }

@@ -52,9 +52,14 @@ pub(crate) struct Traffic {
 }
 
 impl Sink {
+    /// Starts a sandbox with these repositories.
+    pub(crate) fn sandbox(repositories: impl IntoIterator<Item = String>, runtime: &Runtime) -> Self {
+        Self { registry: runtime.block_on(sandbox(Duration::ZERO, repositories)), line: None }
+    }
+
     pub(crate) fn start(kind: Kind, delay: Duration, line: Option<Line>, runtime: &Runtime, work: &Path) -> Self {
         let registry = match kind {
-            Kind::Sandbox => runtime.block_on(sandbox(delay)),
+            Kind::Sandbox => runtime.block_on(sandbox(delay, REPOSITORIES.map(str::to_owned))),
             Kind::Registry => process(work),
         };
         let line = line.map(|line| Proxy::start(line, registry.address().parse().unwrap(), runtime));
@@ -108,9 +113,9 @@ impl Drop for Registry {
     }
 }
 
-async fn sandbox(delay: Duration) -> Registry {
+async fn sandbox(delay: Duration, repositories: impl IntoIterator<Item = String>) -> Registry {
     let rules = Rules { delay, ..Rules::default() };
-    let create = REPOSITORIES.iter().map(|repository| repository.parse().unwrap()).collect();
+    let create = repositories.into_iter().map(|repository| repository.parse().unwrap()).collect();
     let sandbox = Sandbox::start(Options { discard: true, rules, create, ..Options::default() }).await.unwrap();
     let request = reqwest::Client::builder().no_proxy().build().unwrap().post(sandbox.url());
     let request = request

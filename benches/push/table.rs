@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
+use crate::many;
 use crate::measure::Measured;
 use crate::options::Options;
 use crate::run::{Figures, Outcome, Program, UNSUPPORTED};
@@ -16,14 +17,23 @@ const COLUMNS: [&str; 14] = [
     "sink CPU s", "wall / skopeo", "wall / floor", "compressed / skopeo",
 ];
 
+const MANY_COLUMNS: [&str; 8] =
+    ["row", "program", "wall s", "CPU s", "peak MB", "requests", "requests / image", "wall / other"];
+
 /// Prints the table, and appends it to earlier results.
-pub(crate) fn publish(options: &Options, inputs: &[String], outcomes: &[Outcome]) {
+pub(crate) fn publish(options: &Options, inputs: &[String], outcomes: &[Outcome], many: &[many::Outcome]) {
     let mut text = heading(options, inputs);
-    text += &line(&COLUMNS.map(str::to_owned));
-    text += &line(&COLUMNS.map(|_| "---".to_owned()));
+    if !outcomes.is_empty() {
+        text += &line(&COLUMNS.map(str::to_owned));
+        text += &line(&COLUMNS.map(|_| "---".to_owned()));
+    }
     for outcome in outcomes {
         rows(outcome, &mut text);
     }
+    if !many.is_empty() {
+        text += &(line(&MANY_COLUMNS.map(str::to_owned)) + &line(&MANY_COLUMNS.map(|_| "---".to_owned())));
+    }
+    many.iter().for_each(|outcome| many_rows(outcome, &mut text));
     println!("{text}");
     if options.quick {
         return;
@@ -31,6 +41,31 @@ pub(crate) fn publish(options: &Options, inputs: &[String], outcomes: &[Outcome]
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results.md");
     let mut file = File::options().append(true).create(true).open(path).unwrap();
     writeln!(file, "{text}").unwrap();
+}
+
+/// Adds the rows of a measurement of many images: this program, and what it is compared with.
+fn many_rows(outcome: &many::Outcome, text: &mut String) {
+    let wall = |figures: &many::Figures| median(figures.measured.iter().map(|it| it.wall).collect());
+    let other = wall(&outcome.figures[1]);
+    for (at, figures) in outcome.figures.iter().enumerate() {
+        let mut cells: [String; MANY_COLUMNS.len()] = Default::default();
+        (cells[0], cells[1]) = (outcome.title.clone(), figures.program.into());
+        if let (Some(median_wall), None) = (wall(figures), &figures.error) {
+            let walls = || figures.measured.iter().map(|it| it.wall);
+            let (least, most) = (walls().fold(f64::INFINITY, f64::min), walls().fold(0.0, f64::max));
+            let of = |value: &dyn Fn(&Measured) -> f64| median(figures.measured.iter().map(value).collect());
+            cells[2] = format!("{median_wall:.2} ({least:.2}–{most:.2})");
+            cells[3] = of(&|it| it.cpu).map(|cpu| format!("{cpu:.2}")).unwrap_or_default();
+            cells[4] = of(&|it| it.peak as f64).map(mega).unwrap_or_default();
+            let requests = median(figures.requests.iter().map(|count| *count as f64).collect());
+            cells[5] = requests.map(|count| format!("{count:.0}")).unwrap_or_default();
+            cells[6] = requests.map(|count| format!("{:.1}", count / outcome.images as f64)).unwrap_or_default();
+            cells[7] = other.filter(|_| at == 0).map(|other| format!("{:.3}", median_wall / other)).unwrap_or_default();
+        } else {
+            cells[2] = figures.error.clone().unwrap_or_default();
+        }
+        *text += &line(&cells);
+    }
 }
 
 fn heading(options: &Options, inputs: &[String]) -> String {
@@ -156,6 +191,6 @@ fn cells(first: &[&str]) -> [String; COLUMNS.len()] {
     std::array::from_fn(|n| first.get(n).copied().unwrap_or_default().to_owned())
 }
 
-fn line(cells: &[String; COLUMNS.len()]) -> String {
+fn line(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
