@@ -264,7 +264,7 @@ fn the_image_with_a_shell_runs_scripts_of_ci_systems() {
         let mut command = Command::new("chroot");
         command.arg("--userspec=65532:65532").arg(root.0.path()).args(["/bin/sh", "-ec"]);
         command.arg(
-            "cat </dev/null; mkdir -p /tmp/build; cd /tmp/build; echo text | sha256sum; wget --help; ecr-push demo",
+            "cat </dev/null; mkdir -p /tmp/build; cd /tmp/build; echo text | sha256sum; command -v wget; ecr-push demo",
         );
         let path = std::env::var_os("PATH").unwrap();
         // As the config has it, before the folders in which this machine has chroot.
