@@ -29,6 +29,8 @@ mod push;
 mod registries;
 mod repository;
 mod run;
+#[cfg(feature = "sandbox")]
+mod sandbox_rules;
 mod shard;
 mod subcommand;
 mod tag;

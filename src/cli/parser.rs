@@ -2,8 +2,6 @@
 
 #[cfg(feature = "sandbox")]
 use std::path::PathBuf;
-#[cfg(feature = "sandbox")]
-use std::time::Duration;
 
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
@@ -12,9 +10,11 @@ use super::batch::BatchArgs;
 use super::generated_docs::{CompletionArgs, ManArgs};
 use super::inspect::InspectArgs;
 use super::policy::PolicyArgs;
+#[cfg(feature = "sandbox")]
+use super::sandbox_rules::SandboxRulesArgs;
 use super::tag::TagArgs;
 #[cfg(feature = "sandbox")]
-use super::values::{address, milliseconds};
+use super::values::address;
 
 const SHORT_EXAMPLES: &str = "\
 Examples:
@@ -109,9 +109,11 @@ pub(super) struct SandboxArgs {
     /// Verify digests and discard blobs above 1 MiB, for benchmarks
     #[arg(long)]
     pub(super) discard: bool,
-    /// Delay of each registry response, in milliseconds or with a unit: 50ms, 1s
-    #[arg(long, value_parser = milliseconds, value_name = "DURATION", default_value = "0")]
-    pub(super) delay: Duration,
+    /// File to append a line of JSON to for each request
+    #[arg(long, value_name = "FILE")]
+    pub(super) log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) rules: SandboxRulesArgs,
     /// Repository to create at the start (repeatable)
     #[arg(long, value_name = "NAME")]
     pub(super) repository: Vec<String>,

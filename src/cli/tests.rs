@@ -351,12 +351,12 @@ fn a_sandbox_needs_an_equals_sign_before_its_folder_and_does_not_use_the_cache()
 #[test]
 fn a_sandbox_discards_and_delays_only_on_request() {
     let sandbox = |arguments: &[&str]| match read(&[&["sandbox"], arguments].concat(), &[]).unwrap() {
-        Command::Sandbox(sandbox, _) => (sandbox.discard, sandbox.delay),
+        Command::Sandbox(sandbox, _) => (sandbox.discard, sandbox.rules.delay),
         other => panic!("{other:?}"),
     };
     assert_eq!(sandbox(&[]), (false, Duration::ZERO));
     assert_eq!(sandbox(&["--discard", "--delay", "50"]), (true, Duration::from_millis(50)));
-    assert_eq!(sandbox(&["--delay", "2s"]), (false, Duration::from_secs(2)));
+    assert_eq!(sandbox(&["--latency", "2s"]), (false, Duration::from_secs(2)));
     for bad in ["", "-1", "50x", "0.5"] {
         assert!(rejected(&["sandbox", &format!("--delay={bad}")], &[]).contains("--delay"), "{bad:?}");
     }

@@ -5,12 +5,11 @@ use axum::response::Response;
 
 use super::exchange::Exchange;
 use super::refusal::Refusal;
-use super::repository::{Mutability, Settings};
 use super::route::query_value;
 use super::rules::{Absent, BlobMounting, ClosedTwice, CreationTemplate, LayerState, Locations, Parts, UploadStatus};
 use super::store::{Feed, NoSession};
 use super::upload::{Blob, Incomplete, LARGEST_PART, Upload};
-use super::{Registry, bucket, empty, set};
+use super::{Registry, api, bucket, empty, set};
 use crate::oci::{Digest, Repository};
 
 /// `POST .../blobs/uploads/`: opens a session. There is no `Docker-Upload-UUID` in the answer
@@ -21,8 +20,7 @@ pub(super) fn begin(registry: &Registry, exchange: &Exchange, name: &Repository)
     if registry.store.look(name, |_| ()).is_none() {
         match (template(registry, name), registry.rules(|rules| rules.absent_repository)) {
             (Some(template), _) => {
-                let mutability = if template.immutable { Mutability::Immutable } else { Mutability::default() };
-                registry.store.create(name, Settings { mutability, ..Settings::default() })?;
+                registry.store.create(name, api::settings_of_template(&template))?;
             }
             (None, Absent::NameUnknown) => return Err(Refusal::absent(name, &registry.account)),
             (None, Absent::HangUp) => return Err(Refusal::HangUp),
@@ -162,27 +160,40 @@ pub(super) async fn complete(
     }
     let is_kept = registry.rules(|rules| rules.layers == LayerState::ArchivedAndKept)
         && registry.look(name, |repo| repo.blobs.contains_key(&digest))?;
-    // The messages are those of CompleteLayerUpload
-    // (https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html).
-    feed.complete(&digest, &parts)?.map_err(|incomplete| match incomplete {
+    feed.complete(&digest, &parts)?.map_err(|why| incomplete(registry, name, id, why))?;
+    if is_kept {
+        return Err(exists(registry, name, &digest));
+    }
+    Ok(completed(registry, exchange, name, &digest))
+}
+
+/// The messages are those of CompleteLayerUpload
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CompleteLayerUpload.html>).
+pub(super) fn incomplete(registry: &Registry, name: &Repository, id: &str, why: Incomplete) -> Refusal {
+    match why {
         Incomplete::Empty => Refusal::upload(format!(
             "The upload with id '{id}' in the repository with name '{name}' in registry with id '{}' cannot be \
              completed because it does not have any parts.",
             registry.account
-        )),
-        Incomplete::PartTooSmall => Refusal::upload("All layer parts except the last part should be at least 5MB"),
+        ))
+        .raises("EmptyUploadException"),
+        Incomplete::PartTooSmall => Refusal::upload("All layer parts except the last part should be at least 5MB")
+            .raises("LayerPartTooSmallException"),
         Incomplete::OtherDigest => {
             Refusal::upload("None of the provided layer digests match the calculated layer digest")
+                .raises("InvalidLayerException")
         }
-    })?;
-    if is_kept {
-        let account = &registry.account;
-        return Err(Refusal::upload(format!(
-            "The layer with digest '{digest}' already exists in the repository with name '{name}' in registry with id \
-             '{account}'"
-        )));
     }
-    Ok(completed(registry, exchange, name, &digest))
+}
+
+/// The layer is in the repository already.
+pub(super) fn exists(registry: &Registry, name: &Repository, digest: &Digest) -> Refusal {
+    let account = &registry.account;
+    Refusal::upload(format!(
+        "The layer with digest '{digest}' already exists in the repository with name '{name}' in registry with id \
+         '{account}'"
+    ))
+    .raises("LayerAlreadyExistsException")
 }
 
 fn completed(registry: &Registry, exchange: &Exchange, name: &Repository, digest: &Digest) -> Response {

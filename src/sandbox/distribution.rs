@@ -1,7 +1,5 @@
 //! The registry's API: the OCI distribution API as implemented by Amazon ECR. Blobs are in `blobs.rs`.
 
-use std::time::SystemTime;
-
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
@@ -14,9 +12,9 @@ use super::manifest::{self, Place};
 use super::refusal::Refusal;
 use super::repository::{Image, LARGEST_MANIFEST};
 use super::route::{Route, query_value};
-use super::rules::{Asks, ImmutableWords, Parts};
+use super::rules::{Asks, Parts};
 use super::{Registry, blobs, empty, reply, set, tokens};
-use crate::oci::{Digest, Repository, Tag};
+use crate::oci::{Digest, Repository};
 
 /// Responds to a request to the registry.
 pub(super) async fn answer(registry: &Registry, exchange: &mut Exchange, route: &Route) -> Response {
@@ -83,6 +81,7 @@ async fn serve(registry: &Registry, exchange: &mut Exchange, route: &Route) -> R
 pub(super) fn injected(registry: &Registry, exchange: &mut Exchange, trouble: &Trouble) -> Response {
     let refusal = match trouble {
         Trouble::Status { status, code, message } => {
+            let code = if code.is_empty() { code_of(*status) } else { code };
             let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             Refusal::new(status, code, message)
         }
@@ -91,12 +90,24 @@ pub(super) fn injected(registry: &Registry, exchange: &mut Exchange, trouble: &T
             code: "TOOMANYREQUESTS".into(),
             message: "Rate exceeded".into(),
             retry_after: trouble.retry_after(),
+            exception: "ThrottlingException",
         },
         _ => Refusal::HangUp,
     };
     let mut response = refuse(registry, exchange, refusal);
     set(&mut response, "docker-distribution-api-version", "registry/2.0");
     response
+}
+
+/// Returns the error code that a status stands for where a fault names none.
+fn code_of(status: u16) -> &'static str {
+    match status {
+        401 => "UNAUTHORIZED",
+        403 => "DENIED",
+        404 => "NAME_UNKNOWN",
+        405 => "UNSUPPORTED",
+        _ => "UNKNOWN",
+    }
 }
 
 /// Returns an error response with a request ID, as the API's responses have.
@@ -110,7 +121,7 @@ fn say_no(registry: &Registry, exchange: &mut Exchange, refusal: Refusal) -> Res
     match refusal {
         // The response to a HEAD has no body.
         Refusal::Custom { status, .. } if exchange.method == Method::HEAD => empty(status),
-        Refusal::Custom { status, code, message, retry_after } => {
+        Refusal::Custom { status, code, message, retry_after, .. } => {
             let body = json!({"errors": [{"code": code, "message": message}]});
             let mut response = reply(status, body.to_string());
             set(&mut response, "content-type", "application/json; charset=utf-8");
@@ -174,12 +185,6 @@ fn authenticate(registry: &Registry, headers: &HeaderMap) -> Result<(), Refusal>
     }
 }
 
-/// Returns whether ECR accepts a tag.
-fn tag_of(text: &str) -> Result<Tag, Refusal> {
-    let constraint = "must satisfy regular expression '[a-zA-Z0-9-_.]+'";
-    text.parse().map_err(|_| Refusal::parameter("imageTag", constraint))
-}
-
 async fn put_manifest(
     registry: &Registry,
     exchange: &mut Exchange,
@@ -197,18 +202,10 @@ async fn put_manifest(
         Err(_) => return Err(Refusal::HangUp),
     };
     let by_digest = reference.contains(':');
-    let tag = if by_digest { None } else { Some(tag_of(reference)?) };
-    if !manifest::is_accepted(&media_type) {
-        let message = format!("Manifest media type '{media_type}' is not supported");
-        return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message));
-    }
+    let tag = if by_digest { None } else { Some(manifest::tag_of(reference)?) };
     let digest = Digest::of(&bytes);
     if by_digest && reference.parse().ok() != Some(digest) {
-        return Err(Refusal::manifest(format!(
-            "The image with digest '{reference}' in repository '{name}' and registry ID '{}' does not match the image \
-             digest that Amazon ECR has calculated.",
-            registry.account
-        )));
+        return Err(manifest::other_digest(reference, name, &registry.account));
     }
     if exchange.trouble() == Some(&Trouble::LoseLayer) {
         registry.store.lose_layer(name, &bytes);
@@ -217,17 +214,9 @@ async fn put_manifest(
     let mut subject = None;
     let put = registry.store.put_image(name, tag.as_ref(), |repo| {
         let place = Place { repository: name, account: &registry.account, repo };
-        let facts = manifest::judge(&bytes, &media_type, &rules.manifest, &place)?;
-        subject = facts.subject;
-        // An archived image that is pushed again is restored.
-        let restores = |tag: &Tag| repo.tags.get(tag.as_str()) == Some(&digest) && repo.archived.contains(&digest);
-        if let Some(tag) = tag.as_ref().filter(|tag| repo.tags.contains_key(tag.as_str()) && !restores(tag))
-            && (rules.immutable || repo.settings.is_immutable(tag.as_str()))
-        {
-            return Err(immutable(rules.immutable_words, tag, name));
-        }
-        let pushed = SystemTime::now();
-        Ok((digest, Image { bytes: bytes.clone(), media_type: media_type.clone(), pushed, facts }))
+        let (digest, image) = manifest::admit(&bytes, &media_type, &rules, &place, tag.as_ref())?;
+        subject = image.facts.subject;
+        Ok::<_, Refusal>((digest, image))
     });
     let digest = put.ok_or_else(|| Refusal::absent(name, &registry.account))??;
     // No Location (https://github.com/apple/swift-container-plugin/issues/27).
@@ -239,19 +228,6 @@ async fn put_manifest(
     Ok(response)
 }
 
-/// Returned even if the tag has that very digest (<https://github.com/aws/containers-roadmap/issues/2179>).
-fn immutable(words: ImmutableWords, tag: &Tag, name: &Repository) -> Refusal {
-    let what = match words {
-        ImmutableWords::Repository => "repository",
-        ImmutableWords::Tag => "tag",
-    };
-    let message = format!(
-        "The image tag '{tag}' already exists in the '{name}' repository and cannot be overwritten because the {what} \
-         is immutable."
-    );
-    Refusal::new(StatusCode::BAD_REQUEST, "TAG_INVALID", message)
-}
-
 fn serve_manifest(
     registry: &Registry,
     exchange: &Exchange,
@@ -259,7 +235,7 @@ fn serve_manifest(
     reference: &str,
 ) -> Result<Response, Refusal> {
     let by_digest = reference.contains(':');
-    if !by_digest && let Err(refusal) = tag_of(reference) {
+    if !by_digest && let Err(refusal) = manifest::tag_of(reference) {
         // The same tag for which a PUT gets 405.
         let head = exchange.method == Method::HEAD;
         return Err(if head { Refusal::Silent(StatusCode::BAD_REQUEST) } else { refusal });
@@ -277,7 +253,9 @@ fn serve_manifest(
     let mut response = reply(StatusCode::OK, bytes);
     set(&mut response, "content-type", media_type);
     set(&mut response, "content-length", length.to_string());
-    if exchange.method == Method::HEAD {
+    if exchange.method == Method::GET {
+        registry.store.record_pulls(name, [digest]);
+    } else {
         // GET leaves it out (https://github.com/oras-project/oras-go/issues/237).
         set(&mut response, "docker-content-digest", digest.to_string());
     }

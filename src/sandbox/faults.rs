@@ -46,7 +46,7 @@ pub enum Trouble {
     Status {
         /// The HTTP status.
         status: u16,
-        /// The error code: `DENIED`, `ServerException`.
+        /// The error code: `DENIED`, `ServerException`. If it is empty, each API uses its own for the status.
         code: String,
         /// The message.
         message: String,

@@ -159,6 +159,18 @@ impl Folder {
         if layout.exists() { Ok(()) } else { self.write(&layout, br#"{"imageLayoutVersion":"1.0.0"}"#) }
     }
 
+    /// Removes a repository, and no repository below it. What is not the sandbox's own stays.
+    pub(super) fn remove(&self, name: &Repository) -> io::Result<()> {
+        let dir = self.directory(name)?;
+        // First, because a folder without this file is no repository.
+        fs::remove_file(dir.join("oci-layout"))?;
+        fs::remove_dir_all(dir.join("blobs"))?;
+        fs::remove_file(dir.join("index.json"))?;
+        // It stays if it holds other repositories or files.
+        fs::remove_dir(dir).ok();
+        Ok(())
+    }
+
     fn write(&self, place: &Path, bytes: &[u8]) -> io::Result<()> {
         // One writer at a time: the store is locked.
         let aside = self.root.join(STAGING).join(DOCUMENT);

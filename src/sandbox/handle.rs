@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::exchange::{Door, Line, LogEntry};
+use super::exchange::{Door, Line};
+use super::log::{Log, LogEntry};
 use super::logins::Logins;
 use super::registries::{Registries, RegistryId, is_account};
 use super::rules::Rules;
@@ -21,6 +22,7 @@ use super::serve::serve;
 use super::server::Server;
 use super::sessions::Assumed;
 use super::store::Store;
+use super::traffic::Rates;
 use crate::error::{Error, Result};
 use crate::oci::{Digest, EndpointOverride, Host, Repository, is_region};
 
@@ -43,6 +45,8 @@ pub struct Options {
     /// Whether it also has the registries of all other regions. Otherwise every host is in `region`, and a request to AWS's
     /// API for another region fails.
     pub any_region: bool,
+    /// The file to which each request is appended as a line of JSON, when its response is sent.
+    pub log: Option<PathBuf>,
     /// Its behavior.
     pub rules: Rules,
     /// Repositories that each registry has from the start.
@@ -59,6 +63,7 @@ impl Default for Options {
             region: "us-east-1".into(),
             any_account: true,
             any_region: true,
+            log: None,
             rules: Rules::default(),
             create: Vec::new(),
         }
@@ -88,7 +93,7 @@ pub struct Sandbox {
 impl Sandbox {
     /// Starts a sandbox on the current runtime.
     pub async fn start(options: Options) -> Result<Self> {
-        let Options { listen, dir, discard, account, region, any_account, any_region, rules, create } = options;
+        let Options { listen, dir, discard, log, account, region, any_account, any_region, rules, create } = options;
         if !listen.ip().is_loopback() {
             return Err(Error::usage(format!("the sandbox cannot listen on {listen}"))
                 .hint("It accepts any AWS access key, so it listens on loopback only: 127.0.0.1 or [::1]."));
@@ -112,8 +117,9 @@ impl Sandbox {
             logins: Logins::new(),
             rules: Mutex::new(rules),
             sessions: Mutex::default(),
-            log: Arc::default(),
+            log: Arc::new(Log::open(log.as_deref())?),
             traffic: Arc::default(),
+            rates: Rates::default(),
             stop: CancellationToken::new(),
             address,
             leaked: AtomicUsize::new(0),

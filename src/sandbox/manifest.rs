@@ -1,25 +1,21 @@
 //! The images that ECR accepts, and its errors about others.
 
+use std::time::SystemTime;
+
 use axum::body::Bytes;
 use axum::http::StatusCode;
 
 use super::refusal::Refusal;
-use super::repository::{Descriptor, Document, Facts, Repo};
-use super::rules::ManifestRules;
-use crate::oci::{Digest, Repository};
+use super::repository::{Descriptor, Document, Facts, Image, Repo};
+use super::rules::{ImmutableWords, ManifestRules, Rules};
+use crate::oci::{Digest, Repository, Tag};
 
-/// The media types of an image with layers.
+/// The media types of an image with layers. Docker's schema 1, which ECR still accepts, is too old to be worth its signatures.
 const IMAGES: [&str; 2] =
     ["application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json"];
 /// The media types of a list of images.
 const INDEXES: [&str; 2] =
     ["application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"];
-
-/// Returns whether the registry accepts manifests of this type. Docker's schema 1, which ECR still accepts, is too old to be worth
-/// its signatures.
-pub(super) fn is_accepted(media_type: &str) -> bool {
-    IMAGES.contains(&media_type) || INDEXES.contains(&media_type)
-}
 
 /// The destination of a manifest.
 pub(super) struct Place<'a> {
@@ -28,13 +24,60 @@ pub(super) struct Place<'a> {
     pub(super) repo: &'a Repo,
 }
 
-/// Checks a manifest as ECR does.
-pub(super) fn judge(
+/// Returns the image that a manifest is, if the repository accepts it under this tag.
+pub(super) fn admit(
     bytes: &Bytes,
     media_type: &str,
-    rules: &ManifestRules,
+    rules: &Rules,
     place: &Place<'_>,
-) -> Result<Facts, Refusal> {
+    tag: Option<&Tag>,
+) -> Result<(Digest, Image), Refusal> {
+    let (digest, repo) = (Digest::of(bytes), place.repo);
+    let facts = judge(bytes, media_type, &rules.manifest, place)?;
+    // An archived image that is pushed again is restored.
+    let restores = |tag: &Tag| repo.tags.get(tag.as_str()) == Some(&digest) && repo.archived.contains(&digest);
+    if let Some(tag) = tag.filter(|tag| repo.tags.contains_key(tag.as_str()) && !restores(tag))
+        && (rules.immutable || repo.settings.is_immutable(tag.as_str()))
+    {
+        return Err(immutable(rules.immutable_words, tag, place.repository));
+    }
+    let pushed = SystemTime::now();
+    Ok((digest, Image { bytes: bytes.clone(), media_type: media_type.to_owned(), pushed, facts }))
+}
+
+/// Returned even if the tag has that very digest (<https://github.com/aws/containers-roadmap/issues/2179>).
+fn immutable(words: ImmutableWords, tag: &Tag, name: &Repository) -> Refusal {
+    let what = match words {
+        ImmutableWords::Repository => "repository",
+        ImmutableWords::Tag => "tag",
+    };
+    let message = format!(
+        "The image tag '{tag}' already exists in the '{name}' repository and cannot be overwritten because the {what} \
+         is immutable."
+    );
+    Refusal::new(StatusCode::BAD_REQUEST, "TAG_INVALID", message).raises("ImageTagAlreadyExistsException")
+}
+
+/// Returns a tag that ECR accepts.
+pub(super) fn tag_of(text: &str) -> Result<Tag, Refusal> {
+    let constraint = "must satisfy regular expression '[a-zA-Z0-9-_.]+'";
+    text.parse().map_err(|_| Refusal::parameter("imageTag", constraint))
+}
+
+/// Returns the message about a manifest with another digest than stated.
+pub(super) fn other_digest(stated: &str, name: &Repository, account: &str) -> Refusal {
+    let message = format!(
+        "The image with digest '{stated}' in repository '{name}' and registry ID '{account}' does not match the image \
+         digest that Amazon ECR has calculated."
+    );
+    Refusal::manifest(message).raises("ImageDigestDoesNotMatchException")
+}
+
+/// Checks a manifest as ECR does.
+fn judge(bytes: &Bytes, media_type: &str, rules: &ManifestRules, place: &Place<'_>) -> Result<Facts, Refusal> {
+    if !IMAGES.contains(&media_type) && !INDEXES.contains(&media_type) {
+        return Err(Refusal::unsupported(format!("Manifest media type '{media_type}' is not supported")));
+    }
     let bad_syntax = || Refusal::parameter("ImageManifest", "Invalid JSON syntax");
     let document: Document = serde_json::from_slice(bytes).map_err(|_| bad_syntax())?;
     if document.schema_version != Some(2) {
@@ -116,6 +159,7 @@ fn refuse_missing<'a>(
     if missing.is_empty() {
         return Ok(());
     }
+    let exception = if what == "Layers" { "LayersNotFoundException" } else { "ReferencedImagesNotFoundException" };
     let message = format!(
         "{what} with digests '[{}]' required for pushing image into repository with name '{}' in the registry with id \
          '{}' do not exist",
@@ -123,7 +167,7 @@ fn refuse_missing<'a>(
         place.repository,
         place.account,
     );
-    Err(Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", message))
+    Err(Refusal::new(StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN", message).raises(exception))
 }
 
 /// The sandbox's own strictness: whether ECR compares sizes is unknown, but what pulls the image does.

@@ -6,14 +6,14 @@
 //!
 //! - `handle.rs`: a running sandbox; `serve.rs`: an answer with its faults and delays; `server.rs`: a registry as
 //!   its endpoints see it, and permissions; `registries.rs`: all of them
-//! - `exchange.rs`: one request: its counted body, its log line, its connection; `answer.rs`: responses; `traffic.rs`: the number of
-//!   concurrent requests
-//! - `api.rs`: AWS's API, JSON 1.1; in `api/` repositories, their policies and the templates for them
+//! - `exchange.rs`: one request: its counted body, its connection; `log.rs`: the log of requests; `answer.rs`: responses; `traffic.rs`: the number of
+//!   concurrent requests, and ECR's rates
+//! - `api.rs`: AWS's API, JSON 1.1: in `api/` the service's model, the table of operations, and the operations by what they are about
 //! - `identity.rs`: STS, OIDC and metadata services; `sessions.rs`: sessions of assumed roles
 //! - `distribution.rs`, `blobs.rs`, `bucket.rs`: the registry's API and its downloads; `route.rs`: its paths; `manifest.rs`: which images it accepts; `refusal.rs`: its error
 //!   responses; `iam.rs`: permissions; `logins.rs`: passwords and tokens; `tokens.rs`: its token service
 //! - `store.rs`: the state of a registry, which both APIs share; `repository.rs`: one repository; `upload.rs`: one upload session; `folder.rs`: the state as files
-//! - `rules.rs`, `faults.rs`: settings for tests
+//! - `rules.rs`, `faults.rs`, `findings.rs`: settings for tests; `fault_text.rs`: faults as text
 //!
 //! The bucket to which ECR redirects downloads has another host name. It records requests with credentials.
 
@@ -23,11 +23,14 @@ mod blobs;
 mod bucket;
 mod distribution;
 mod exchange;
+mod fault_text;
 mod faults;
+mod findings;
 mod folder;
 mod handle;
 mod iam;
 mod identity;
+mod log;
 mod logins;
 mod manifest;
 mod refusal;
@@ -46,10 +49,11 @@ mod upload;
 use self::answer::{empty, reply, set};
 use self::server::Registry;
 
-pub use self::exchange::LogEntry;
 pub use self::faults::{Fault, Trouble};
+pub use self::findings::ScanFindings;
 pub use self::handle::{Options, Sandbox};
 pub use self::iam::Policy;
+pub use self::log::LogEntry;
 pub use self::rules::{
     Absent, Asks, BlobMounting, ClosedTwice, CreationTemplate, ImmutableWords, Interrupted, LayerState, Locations,
     ManifestRules, Parts, Rules, TokenService, UploadStatus,

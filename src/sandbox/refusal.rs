@@ -14,7 +14,14 @@ use crate::oci::Repository;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Refusal {
     /// With the registry's list of errors, which has one entry.
-    Custom { status: StatusCode, code: String, message: String, retry_after: Option<String> },
+    Custom {
+        status: StatusCode,
+        code: String,
+        message: String,
+        retry_after: Option<String>,
+        /// The exception that AWS's API raises for it.
+        exception: &'static str,
+    },
     /// With an empty body.
     Silent(StatusCode),
     /// 401, with ECR's challenge.
@@ -27,7 +34,16 @@ pub(super) enum Refusal {
 
 impl Refusal {
     pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self::Custom { status, code: code.into(), message: message.into(), retry_after: None }
+        let exception = "InvalidParameterException";
+        Self::Custom { status, code: code.into(), message: message.into(), retry_after: None, exception }
+    }
+
+    /// Sets the exception that AWS's API raises for it.
+    pub(super) fn raises(mut self, name: &'static str) -> Self {
+        if let Self::Custom { exception, .. } = &mut self {
+            *exception = name;
+        }
+        self
     }
 
     /// The request has a value that the service's model does not allow. The registry's face makes 405 of it
@@ -41,7 +57,8 @@ impl Refusal {
     }
 
     pub(super) fn absent(name: &Repository, account: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", absent_message(name, account))
+        let message = absent_message(name, account);
+        Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", message).raises("RepositoryNotFoundException")
     }
 
     /// A session that cannot be fed or completed: 400 on ECR, where the reference registry has 404.
@@ -71,7 +88,7 @@ impl Refusal {
     /// (<https://github.com/distribution/distribution/blob/main/registry/handlers/blobupload.go>: what
     /// `copyFullPayload` fails with).
     fn full() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "no space left on device")
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "no space left on device").raises("ServerException")
     }
 
     pub(super) fn no_session(id: &str, name: &Repository, account: &str) -> Self {
@@ -83,6 +100,7 @@ impl Refusal {
                  not exist"
             ),
         )
+        .raises("UploadNotFoundException")
     }
 
     pub(super) fn manifest(message: impl Into<String>) -> Self {
@@ -95,7 +113,8 @@ impl From<io::Error> for Refusal {
         if error.kind() == io::ErrorKind::StorageFull {
             return Self::full();
         }
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", format!("the sandbox's folder: {error}"))
+        let message = format!("the sandbox's folder: {error}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", message).raises("ServerException")
     }
 }
 

@@ -25,6 +25,10 @@ pub(super) struct Repo {
     /// The images that were archived. The registry does not serve them; the API describes them, and a push restores them
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/archive_restore_image.html>).
     pub(super) archived: BTreeSet<Digest>,
+    /// When images were last pulled, since the start.
+    pub(super) pulled: HashMap<Digest, SystemTime>,
+    /// When images were last scanned, since the start.
+    pub(super) scanned: HashMap<Digest, SystemTime>,
 }
 
 impl Repo {
@@ -36,7 +40,18 @@ impl Repo {
             images: BTreeMap::new(),
             tags: BTreeMap::new(),
             archived: BTreeSet::new(),
+            pulled: HashMap::new(),
+            scanned: HashMap::new(),
         }
+    }
+
+    /// Removes an image with all its tags.
+    pub(super) fn forget_image(&mut self, digest: &Digest) {
+        self.images.remove(digest);
+        self.tags.retain(|_, to| to != digest);
+        self.archived.remove(digest);
+        self.pulled.remove(digest);
+        self.scanned.remove(digest);
     }
 
     /// Returns the image under a tag or a digest, unless it is archived.

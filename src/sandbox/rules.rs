@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::faults::Fault;
+use super::findings::ScanFindings;
 use super::iam::Policy;
 
 /// The behavior of the sandbox. Tests can change it while it runs.
@@ -85,6 +86,8 @@ pub struct Rules {
     /// do not support `subject` respond to requests for such a list with 404
     /// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>).
     pub referrers: bool,
+    /// What scans of images find. Without it they find nothing.
+    pub scan_findings: Option<ScanFindings>,
     /// The manifests that are rejected.
     pub manifest: ManifestRules,
     /// The disk space for blobs in bytes, including unfinished uploads. The response to a part that does not fit is 500. A
@@ -94,6 +97,9 @@ pub struct Rules {
     /// [`Trouble::Throttle`](super::Trouble::Throttle), which does not count for `faults`. ECR counts requests per second
     /// instead (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
     pub most_at_once: Option<usize>,
+    /// Whether more requests in a second than ECR's default quotas allow are throttled
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
+    pub rates: bool,
     /// The time by which its clock is ahead of the client's. With more than five minutes, signatures expire
     /// (<https://docs.aws.amazon.com/IAM/latest/UserGuide/signing-elements.html>).
     pub clock_ahead: Duration,
@@ -129,9 +135,11 @@ impl Default for Rules {
             layers: LayerState::default(),
             blob_mounting: BlobMounting::default(),
             referrers: true,
+            scan_findings: None,
             manifest: ManifestRules::default(),
             space: None,
             most_at_once: None,
+            rates: false,
             clock_ahead: Duration::ZERO,
             delay: Duration::ZERO,
             faults: Vec::new(),
@@ -168,12 +176,14 @@ pub struct CreationTemplate {
     pub applied_for: Vec<String>,
     /// Whether tags of such repositories are immutable.
     pub immutable: bool,
+    /// Its other members, as CreateRepositoryCreationTemplate takes them: `imageTagMutability`, `lifecyclePolicy`.
+    pub members: serde_json::Map<String, serde_json::Value>,
 }
 
 impl CreationTemplate {
     /// Creates a template that applies to pushes.
     pub fn on_push(prefix: &str) -> Self {
-        Self { prefix: prefix.into(), applied_for: vec!["CREATE_ON_PUSH".into()], immutable: false }
+        Self { prefix: prefix.into(), applied_for: vec!["CREATE_ON_PUSH".into()], ..Self::default() }
     }
 
     /// Returns how closely it matches a name, if it does. The highest value counts.

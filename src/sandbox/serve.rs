@@ -1,7 +1,7 @@
 //! Serves the registries, the APIs and the bucket: faults and delays around each answer.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
@@ -37,6 +37,12 @@ pub(super) async fn serve(
         Ok(registry) => registry,
         Err(error) => return answer::json(500, serde_json::json!({"message": error.to_string()}).to_string()),
     };
+    if exchange.trouble().is_none()
+        && server.rules(|rules| rules.rates)
+        && !server.rates.allow(registry.id(), &operation, Instant::now())
+    {
+        exchange.inject(Trouble::Throttle { retry_after: None });
+    }
     let injected = match exchange.trouble().cloned() {
         Some(Trouble::HangUp) => Some(exchange.end_response(Ending::Cut)),
         Some(Trouble::Reset) => Some(exchange.end_response(Ending::Reset)),

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use axum::http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use super::exchange::Log;
 use super::iam;
+use super::log::Log;
 use super::logins::Logins;
 use super::refusal::Refusal;
 use super::registries::{Registries, RegistryId};
@@ -17,7 +17,7 @@ use super::repository::Repo;
 use super::rules::{Absent, Rules};
 use super::sessions::Sessions;
 use super::store::Store;
-use super::traffic::Traffic;
+use super::traffic::{Rates, Traffic};
 use crate::error::Result;
 use crate::oci::{EcrHost, Repository};
 
@@ -29,6 +29,7 @@ pub(super) struct Server {
     pub(super) sessions: Mutex<Sessions>,
     pub(super) log: Arc<Log>,
     pub(super) traffic: Arc<Traffic>,
+    pub(super) rates: Rates,
     pub(super) stop: CancellationToken,
     pub(super) address: SocketAddr,
     pub(super) leaked: AtomicUsize,

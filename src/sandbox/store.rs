@@ -33,12 +33,30 @@ struct Inner {
     closed: HashMap<String, (Repository, Digest)>,
     /// The aliases below which clients of ECR Public expect repositories, by their names without the alias.
     aliases: BTreeMap<String, String>,
+    registry: RegistrySettings,
 }
 
 /// An upload session, or what is known of it while a request is feeding it.
 enum Session {
     Idle(Box<Upload>),
     Busy { repository: Repository, received: u64, fed: u64 },
+}
+
+impl Session {
+    fn repository(&self) -> &Repository {
+        match self {
+            Self::Idle(upload) => &upload.repository,
+            Self::Busy { repository, .. } => repository,
+        }
+    }
+}
+
+/// The settings of a registry, until the sandbox stops.
+#[derive(Debug, Default)]
+pub(super) struct RegistrySettings {
+    pub(super) policy: Option<String>,
+    /// The account settings, by name.
+    pub(super) settings: BTreeMap<String, String>,
 }
 
 impl Inner {
@@ -127,12 +145,43 @@ impl Store {
         self.lock().repositories.get(name).map(look)
     }
 
-    /// Changes the settings of a repository. `None` if it does not exist.
-    pub(super) fn set(&self, name: &Repository, change: impl FnOnce(&mut Settings)) -> Option<io::Result<()>> {
+    /// Changes a repository. `None` if it does not exist.
+    pub(super) fn change<T>(&self, name: &Repository, change: impl FnOnce(&mut Repo) -> T) -> Option<io::Result<T>> {
         let mut inner = self.lock();
         let repo = inner.repositories.get_mut(name)?;
-        change(&mut repo.settings);
-        Some(self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo)))
+        let changed = change(repo);
+        let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo));
+        Some(written.map(|()| changed))
+    }
+
+    /// Removes a repository with all that is in it, if `may` allows it. `None` if it does not exist.
+    pub(super) fn delete_repository(
+        &self,
+        name: &Repository,
+        may: impl FnOnce(&Repo) -> bool,
+    ) -> Option<io::Result<Option<Repo>>> {
+        let mut inner = self.lock();
+        if !may(inner.repositories.get(name)?) {
+            return Some(Ok(None));
+        }
+        if let Some(Err(error)) = self.folder.as_ref().map(|folder| folder.remove(name)) {
+            return Some(Err(error));
+        }
+        inner.uploads.retain(|_, session| session.repository() != name);
+        inner.closed.retain(|_, (repository, _)| repository != name);
+        Some(Ok(inner.repositories.remove(name)))
+    }
+
+    /// Records that images were pulled now.
+    pub(super) fn record_pulls(&self, name: &Repository, digests: impl IntoIterator<Item = Digest>) {
+        if let Some(repo) = self.lock().repositories.get_mut(name) {
+            repo.pulled.extend(digests.into_iter().map(|digest| (digest, SystemTime::now())));
+        }
+    }
+
+    /// Reads or changes what the registry has beside its repositories.
+    pub(super) fn registry<T>(&self, look: impl FnOnce(&mut RegistrySettings) -> T) -> T {
+        look(&mut self.lock().registry)
     }
 
     /// Opens an upload session with this ID.
@@ -166,10 +215,7 @@ impl Store {
     /// Removes a session. Returns `false` if it does not exist.
     pub(super) fn cancel_upload(&self, name: &Repository, id: &str) -> bool {
         let mut inner = self.lock();
-        let is_here = inner.uploads.get(id).is_some_and(|session| match session {
-            Session::Idle(upload) => upload.repository == *name,
-            Session::Busy { repository, .. } => repository == name,
-        });
+        let is_here = inner.uploads.get(id).is_some_and(|session| session.repository() == name);
         is_here && inner.uploads.remove(id).is_some()
     }
 
@@ -253,6 +299,9 @@ impl Store {
     ) -> io::Result<()> {
         if let Some(folder) = &self.folder {
             folder.write_blob(name, &digest, &image.bytes)?;
+        }
+        if repo.settings.scan_on_push && image.facts.children.is_empty() {
+            repo.scanned.insert(digest, SystemTime::now());
         }
         repo.images.entry(digest).or_insert(image);
         repo.archived.remove(&digest);

@@ -1,12 +1,16 @@
-//! The number of concurrent requests.
+//! The number of concurrent requests, and ECR's rates.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http_body::{Frame, SizeHint};
+
+use super::registries::RegistryId;
 
 /// The number of requests, and of those that are served.
 #[derive(Debug, Default)]
@@ -94,5 +98,58 @@ impl http_body::Body for Outgoing {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// The requests in a second that ECR allows an account in a region by default
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
+const RATES: [(&str, u32); 8] = [
+    ("ecr:BatchCheckLayerAvailability", 1000),
+    ("ecr:BatchGetImage", 2000),
+    ("ecr:CompleteLayerUpload", 100),
+    ("ecr:GetAuthorizationToken", 500),
+    ("ecr:GetDownloadUrlForLayer", 3000),
+    ("ecr:InitiateLayerUpload", 100),
+    ("ecr:PutImage", 10),
+    ("ecr:UploadLayerPart", 500),
+];
+
+/// The requests that each registry may still serve of each operation: a second's worth at most.
+#[derive(Debug, Default)]
+pub(super) struct Rates(Mutex<BTreeMap<(RegistryId, &'static str), (f64, Instant)>>);
+
+impl Rates {
+    /// Counts a request at a moment. Returns `false` if it is one too many.
+    pub(super) fn allow(&self, registry: RegistryId, operation: &str, now: Instant) -> bool {
+        let Some((operation, rate)) = RATES.iter().find(|(limited, _)| *limited == operation) else { return true };
+        let rate = f64::from(*rate);
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (left, since) = left.entry((registry, operation)).or_insert((rate, now));
+        *left = (*left + now.saturating_duration_since(*since).as_secs_f64() * rate).min(rate);
+        *since = now;
+        let is_allowed = *left >= 1.0;
+        *left -= f64::from(u8::from(is_allowed));
+        is_allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_second_s_worth_of_requests_passes_in_each_registry() {
+        let (rates, start) = (Rates::default(), Instant::now());
+        let ask = |region: &str, operation: &str, at: Duration| {
+            let registry = RegistryId { account: "000000000000".into(), region: region.into() };
+            rates.allow(registry, operation, start + at)
+        };
+        let passed = |region, at| (0..50).filter(|_| ask(region, "ecr:PutImage", at)).count();
+        assert_eq!((passed("us-east-1", Duration::ZERO), passed("eu-west-1", Duration::ZERO)), (10, 10));
+        assert_eq!(passed("us-east-1", Duration::from_millis(550)), 5);
+        assert_eq!(passed("us-east-1", Duration::from_secs(60)), 10);
+        assert!((0..5000).all(|_| ask("us-east-1", "ecr:ListImages", Duration::ZERO)));
     }
 }

@@ -53,6 +53,7 @@ mod archive_errors;
 mod archive_writers;
 mod archived_images;
 mod archives;
+mod aws_clients;
 mod aws_errors;
 mod aws_logins;
 mod batches;

@@ -23,7 +23,8 @@ fn lifecycle() -> String {
     .to_string()
 }
 
-const POLICY: &str = r#"{"Version":"2012-10-17","Statement":[]}"#;
+const POLICY: &str =
+    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"ecr:BatchGetImage"}]}"#;
 
 /// Writes both policies, and returns the options that name them.
 fn policies(ecr: &Ecr) -> [String; 4] {

@@ -15,7 +15,7 @@ use crate::oci::{EcrHost, Host, Repository, Target};
 use crate::output::log::Entry;
 use crate::output::writer::Log;
 use crate::push::{Options, Outcome, PushRequest, Pusher, ReadBack, TagState, read_back as read_back_target};
-use crate::sandbox::{self, Rules, Sandbox};
+use crate::sandbox::{self, Sandbox};
 
 /// Starts a sandbox for each registry of the request and turns the request to them, if that is wanted. The targets'
 /// repositories are there, unless the push is to create them.
@@ -126,9 +126,9 @@ fn text_of(reference: &str, found: &ReadBack) -> String {
 
 /// Runs a sandbox until Ctrl-C.
 pub(super) async fn serve(args: SandboxArgs, create: Vec<Repository>) -> Result<ExitCode> {
-    let SandboxArgs { listen, dir, discard, delay, .. } = args;
-    let rules = Rules { delay, ..Rules::default() };
-    let options = sandbox::Options { listen, dir, discard, rules, create, ..Default::default() };
+    let SandboxArgs { listen, dir, discard, log, rules, .. } = args;
+    let rules = rules.read()?;
+    let options = sandbox::Options { listen, dir, discard, log, rules, create, ..Default::default() };
     let region = options.region.clone();
     let sandbox = Sandbox::start(options).await?;
     let (url, local) = (sandbox.url(), sandbox.address().ip());

@@ -1,89 +1,190 @@
 //! The operations on a repository's policies.
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::exception::{Exception, Outcome, look, name_of};
+use super::call::{Call, with};
+use super::exception::{Exception, Outcome};
 use crate::oci::Repository;
 use crate::sandbox::repository::Settings;
-use crate::sandbox::server::Registry;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct LifecyclePolicy {
-    registry_id: Option<String>,
-    repository_name: String,
-    lifecycle_policy_text: String,
+/// Where a repository has a policy of a kind.
+type Place = fn(&mut Settings) -> &mut Option<String>;
+
+/// A kind of policy.
+struct Kind {
+    name: &'static str,
+    /// The member with its text.
+    member: &'static str,
+    exception: &'static str,
+    place: Place,
 }
 
-pub(super) fn put_lifecycle(registry: &Registry, request: LifecyclePolicy) -> Outcome {
-    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
-    let text = request.lifecycle_policy_text;
-    if !(100..=30_720).contains(&text.len()) {
-        let constraint = "Member must have length less than or equal to 30720 and greater than or equal to 100";
-        return Err(Exception::parameter("LifecyclePolicyText", constraint));
+const LIFECYCLE: Kind = Kind {
+    name: "Lifecycle policy",
+    member: "lifecyclePolicyText",
+    exception: "LifecyclePolicyNotFoundException",
+    place: |settings| &mut settings.lifecycle_policy,
+};
+
+const REPOSITORY: Kind = Kind {
+    name: "Repository policy",
+    member: "policyText",
+    exception: "RepositoryPolicyNotFoundException",
+    place: |settings| &mut settings.repository_policy,
+};
+
+pub(super) fn put_lifecycle(call: &Call<'_>) -> Outcome {
+    check_lifecycle(call.required(LIFECYCLE.member))?;
+    LIFECYCLE.put(call)
+}
+
+pub(super) fn get_lifecycle(call: &Call<'_>) -> Outcome {
+    LIFECYCLE.get(call).map(never_evaluated)
+}
+
+pub(super) fn delete_lifecycle(call: &Call<'_>) -> Outcome {
+    LIFECYCLE.delete(call).map(never_evaluated)
+}
+
+/// The sandbox stores lifecycle policies and expires no image.
+fn never_evaluated(policy: Value) -> Value {
+    with(policy, json!({"lastEvaluatedAt": 0}))
+}
+
+pub(super) fn set(call: &Call<'_>) -> Outcome {
+    check_policy(call.required(REPOSITORY.member), "repository")?;
+    REPOSITORY.put(call)
+}
+
+pub(super) fn get(call: &Call<'_>) -> Outcome {
+    REPOSITORY.get(call)
+}
+
+pub(super) fn delete(call: &Call<'_>) -> Outcome {
+    REPOSITORY.delete(call)
+}
+
+impl Kind {
+    fn put(&self, call: &Call<'_>) -> Outcome {
+        let (name, text) = (call.name()?, call.required(self.member));
+        call.change(&name, |repo| *(self.place)(&mut repo.settings) = Some(text.to_owned()))?;
+        Ok(call.about(&name, json!({self.member: text})))
     }
-    if serde_json::from_str::<Value>(&text).is_err() {
-        return Err(Exception::parameter("LifecyclePolicyText", "Lifecycle policy is not valid JSON"));
+
+    fn get(&self, call: &Call<'_>) -> Outcome {
+        let name = call.name()?;
+        let found = call.look(&name, |repo| (self.place)(&mut repo.settings.clone()).take())?;
+        self.describe(call, &name, found)
     }
-    let set = registry.store.set(&name, |settings| settings.lifecycle_policy = Some(text.clone()));
-    set.ok_or_else(|| Exception::absent(name.as_str(), registry))??;
-    Ok(json!({"registryId": registry.account, "repositoryName": name, "lifecyclePolicyText": text}))
-}
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct RepositoryPolicy {
-    registry_id: Option<String>,
-    repository_name: String,
-    policy_text: String,
-}
-
-pub(super) fn set(registry: &Registry, request: RepositoryPolicy) -> Outcome {
-    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
-    let text = request.policy_text;
-    if text.len() > 10_240 || serde_json::from_str::<Value>(&text).is_err() {
-        return Err(Exception::parameter("PolicyText", "Invalid repository policy provided"));
+    fn delete(&self, call: &Call<'_>) -> Outcome {
+        let name = call.name()?;
+        let found = call.change(&name, |repo| (self.place)(&mut repo.settings).take())?;
+        self.describe(call, &name, found)
     }
-    let set = registry.store.set(&name, |settings| settings.repository_policy = Some(text.clone()));
-    set.ok_or_else(|| Exception::absent(name.as_str(), registry))??;
-    Ok(json!({"registryId": registry.account, "repositoryName": name, "policyText": text}))
+
+    fn describe(&self, call: &Call<'_>, name: &Repository, found: Option<String>) -> Outcome {
+        let text = found.ok_or_else(|| {
+            let (kind, account) = (self.name, &call.registry.account);
+            let message = format!(
+                "{kind} does not exist for the repository with name '{name}' in the registry with id '{account}'"
+            );
+            Exception::new(self.exception, message)
+        })?;
+        Ok(call.about(name, json!({self.member: text})))
+    }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Get {
-    registry_id: Option<String>,
-    repository_name: String,
+/// Checks the policy of a repository or of a registry, as far as its form goes: no principal is looked up.
+pub(super) fn check_policy(text: &str, of: &str) -> Result<(), Exception> {
+    let policy: Value = serde_json::from_str(text).unwrap_or_default();
+    let statements = policy["Statement"].as_array().cloned().unwrap_or_else(|| vec![policy["Statement"].clone()]);
+    let is_statement = |statement: &Value| {
+        let is_one_of = |names: [&str; 2]| names.iter().any(|name| !statement[name].is_null());
+        matches!(statement["Effect"].as_str(), Some("Allow" | "Deny"))
+            && is_one_of(["Principal", "NotPrincipal"])
+            && is_one_of(["Action", "NotAction"])
+    };
+    let is_policy = !statements.is_empty() && statements.iter().all(is_statement);
+    let refuse = || Exception::parameter("PolicyText", &format!("Invalid {of} policy provided"));
+    is_policy.then_some(()).ok_or_else(refuse)
 }
 
-pub(super) fn get_lifecycle(registry: &Registry, request: Get) -> Outcome {
-    let (name, text) = policy(registry, &request, |settings| settings.lifecycle_policy.clone())?;
-    let message = || none(registry, "Lifecycle policy", &name);
-    let text = text.ok_or_else(|| Exception::new("LifecyclePolicyNotFoundException", message()))?;
-    Ok(json!({"registryId": registry.account, "repositoryName": name, "lifecyclePolicyText": text}))
+/// The members of a rule, of its selection and of its action: those that are required, and others
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html>).
+const RULE: [&[&str]; 2] = [&["action", "rulePriority", "selection"], &["description"]];
+const SELECTION: [&[&str]; 2] =
+    [&["countNumber", "countType", "tagStatus"], &["countUnit", "storageClass", "tagPatternList", "tagPrefixList"]];
+const ACTION: [&[&str]; 2] = [&["type"], &["targetStorageClass"]];
+
+/// Checks a lifecycle policy against the service's schema. The messages are those of ECR's JSON schema validator
+/// (<https://github.com/cloudposse/terraform-aws-ecr/pull/132>).
+fn check_lifecycle(text: &str) -> Result<(), Exception> {
+    let refuse = |why: String| {
+        let constraint = format!("Lifecycle policy validation failure: {why}");
+        Err(Exception::parameter("LifecyclePolicyText", &constraint))
+    };
+    let Ok(policy) = serde_json::from_str::<Map<String, Value>>(text) else {
+        return refuse("Could not map policyString into LifecyclePolicy.".to_owned());
+    };
+    let Some(rules) = policy.get("rules").and_then(Value::as_array) else {
+        return refuse(r#"object has missing required properties (["rules"])"#.to_owned());
+    };
+    let mut priorities = Vec::new();
+    for rule in rules {
+        for (object, members) in [(rule, RULE), (&rule["selection"], SELECTION), (&rule["action"], ACTION)] {
+            if let Err(why) = check_members(object, members) {
+                return refuse(why);
+            }
+        }
+        if let Err(why) = check_selection(&rule["selection"], &rule["action"]) {
+            return refuse(why);
+        }
+        if !rule["rulePriority"].as_u64().is_some_and(|priority| priority > 0) {
+            return refuse("numeric instance is lower than the required minimum (minimum: 1)".to_owned());
+        }
+        if priorities.contains(&&rule["rulePriority"]) {
+            return refuse("rulePriority must be unique across all rules".to_owned());
+        }
+        priorities.push(&rule["rulePriority"]);
+    }
+    Ok(())
 }
 
-pub(super) fn get(registry: &Registry, request: Get) -> Outcome {
-    let (name, text) = policy(registry, &request, |settings| settings.repository_policy.clone())?;
-    let message = || none(registry, "Repository policy", &name);
-    let text = text.ok_or_else(|| Exception::new("RepositoryPolicyNotFoundException", message()))?;
-    Ok(json!({"registryId": registry.account, "repositoryName": name, "policyText": text}))
+fn check_members(object: &Value, [required, others]: [&[&str]; 2]) -> Result<(), String> {
+    let Some(object) = object.as_object() else {
+        return Err(r#"instance type does not match any allowed primitive type (allowed: ["object"])"#.to_owned());
+    };
+    let missing: Vec<&&str> = required.iter().filter(|member| !object.contains_key(**member)).collect();
+    if !missing.is_empty() {
+        return Err(format!("object has missing required properties ({})", json!(missing)));
+    }
+    let unknown: Vec<&String> =
+        object.keys().filter(|key| !required.contains(&key.as_str()) && !others.contains(&key.as_str())).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(format!("object instance has properties which are not allowed by the schema: ({})", json!(unknown)))
 }
 
-fn policy(
-    registry: &Registry,
-    request: &Get,
-    which: impl FnOnce(&Settings) -> Option<String>,
-) -> Result<(Repository, Option<String>), Exception> {
-    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
-    let text = look(registry, &name, |repo| which(&repo.settings))?;
-    Ok((name, text))
-}
-
-fn none(registry: &Registry, what: &str, name: &Repository) -> String {
-    format!(
-        "{what} does not exist for the repository with name '{name}' in the registry with id '{}'",
-        registry.account
-    )
+fn check_selection(selection: &Value, action: &Value) -> Result<(), String> {
+    let one_of = |value: &Value, allowed: &[&str]| match value.as_str() {
+        Some(text) if allowed.contains(&text) => Ok(()),
+        _ => Err(format!("instance value ({value}) not found in enum (possible values: {})", json!(allowed))),
+    };
+    one_of(&action["type"], &["expire", "transition"])?;
+    one_of(&selection["tagStatus"], &["any", "tagged", "untagged"])?;
+    let is_count = |value: &Value| value.as_u64().is_some_and(|count| count > 0);
+    let is_list = |value: &Value| value.as_array().is_some_and(|list| list.iter().all(Value::is_string));
+    let lists = ["tagPatternList", "tagPrefixList"].map(|list| is_list(&selection[list]));
+    let is_tagged = selection["tagStatus"] == "tagged";
+    let has_unit = match selection["countType"].as_str() {
+        Some("imageCountMoreThan") => selection.get("countUnit").is_none(),
+        Some("sinceImagePushed" | "sinceImagePulled" | "sinceImageTransitioned") => selection["countUnit"] == "days",
+        _ => false,
+    };
+    if !has_unit || !is_count(&selection["countNumber"]) || is_tagged != (lists[0] || lists[1]) || lists == [true; 2] {
+        return Err("instance failed to match exactly one schema (matched 0 out of 2)".to_owned());
+    }
+    Ok(())
 }

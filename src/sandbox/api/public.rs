@@ -1,91 +1,130 @@
-//! The operations of ECR Public's API (<https://docs.aws.amazon.com/AmazonECRPublic/latest/APIReference/API_Operations.html>).
-//! Its repositories are those of the one registry, below the caller's alias.
+//! ECR Public's API. Its repositories are those of the one registry, below the caller's alias.
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::exception::{Exception, Outcome, look, read};
+use super::call::{Call, with};
+use super::exception::{Exception, Outcome};
+use super::{account, images, repositories};
 use crate::oci::Repository;
-use crate::sandbox::repository::Settings;
 use crate::sandbox::server::Registry;
 use crate::sandbox::store::epoch;
 
 /// The alias of the caller's registry.
 const ALIAS: &str = "sandbox";
 
-/// The longest name of a repository there.
-const LONGEST: usize = 205;
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Create {
-    repository_name: String,
+/// One, where the private API has a list, and no endpoint.
+pub(super) fn get_authorization_token(call: &Call<'_>) -> Outcome {
+    let mut answer = account::get_authorization_token(call)?;
+    let mut data = answer["authorizationData"][0].take();
+    data.as_object_mut().and_then(|data| data.remove("proxyEndpoint"));
+    Ok(json!({"authorizationData": data}))
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Describe {
-    repository_names: Vec<String>,
+pub(super) fn describe_registries(call: &Call<'_>) -> Outcome {
+    let account = &call.registry.account;
+    let names = [ALIAS.to_owned()].into_iter().chain(call.registry.store.aliases());
+    let describe = |name: String| {
+        let is_first = name == ALIAS;
+        json!({
+            "name": name, "status": "ACTIVE", "primaryRegistryAlias": is_first, "defaultRegistryAlias": is_first,
+        })
+    };
+    let aliases: Vec<Value> = names.map(describe).collect();
+    Ok(json!({"registries": [{
+        "registryId": account, "registryArn": format!("arn:aws:ecr-public::{account}:registry/{account}"),
+        "registryUri": format!("public.ecr.aws/{ALIAS}"), "verified": false, "aliases": aliases,
+    }]}))
 }
 
-/// Answers a request.
-pub(super) fn serve(registry: &Registry, action: &str, body: &[u8]) -> Outcome {
-    match action {
-        "GetAuthorizationToken" => {
-            let (token, ends) = registry.issue_token();
-            // One, where the private API has a list, and no endpoint.
-            Ok(json!({"authorizationData": {"authorizationToken": token, "expiresAt": epoch(ends)}}))
-        }
-        "CreateRepository" => {
-            let Create { repository_name } = read(body)?;
-            let name = within(registry, &repository_name)?;
-            if !registry.store.create(&name, Settings::default())? {
-                let message = format!(
-                    "The repository with name '{repository_name}' already exists in the registry with id '{}'",
-                    registry.account
-                );
-                return Err(Exception::new("RepositoryAlreadyExistsException", message));
-            }
-            Ok(json!({"repository": describe(registry, &repository_name, &name)?}))
-        }
-        "DescribeRegistries" => {
-            let names = [ALIAS.to_owned()].into_iter().chain(registry.store.aliases());
-            let aliases = names.map(|name| {
-                let is_first = name == ALIAS;
-                json!({"name": name, "status": "ACTIVE", "primaryRegistryAlias": is_first, "defaultRegistryAlias": is_first})
-            });
-            let aliases: Vec<Value> = aliases.collect();
-            Ok(json!({"registries": [{
-                "registryId": registry.account, "registryArn": format!("arn:aws:ecr-public::{}:registry/{0}", registry.account),
-                "registryUri": format!("public.ecr.aws/{ALIAS}"), "verified": false, "aliases": aliases,
-            }]}))
-        }
-        "DescribeRepositories" => {
-            let Describe { repository_names } = read(body)?;
-            let described = repository_names.iter().map(|own| describe(registry, own, &within(registry, own)?));
-            Ok(json!({"repositories": described.collect::<Result<Vec<_>, _>>()?}))
-        }
-        _ => Err(Exception::new("UnknownOperationException", "")),
-    }
-}
-
-/// A repository below its alias.
-fn within(registry: &Registry, own: &str) -> Result<Repository, Exception> {
+/// Returns the name of a repository with its alias.
+fn name_of(registry: &Registry, own: &str) -> String {
     let alias = registry.store.alias_of(own).filter(|_| registry.server.registries.any_account);
-    let named = format!("{}/{own}", alias.as_deref().unwrap_or(ALIAS))
-        .parse()
-        .ok()
-        .filter(|_| (2..=LONGEST).contains(&own.len()));
-    named.ok_or_else(|| Exception::parameter("repositoryName", "must satisfy the pattern of repository names"))
+    format!("{}/{own}", alias.as_deref().unwrap_or(ALIAS))
 }
 
-fn describe(registry: &Registry, own: &str, name: &Repository) -> Result<Value, Exception> {
-    let created = look(registry, name, |repo| repo.created)?;
+/// The call with the name that a repository has below its alias.
+fn within<'a>(call: &Call<'a>) -> Call<'a> {
+    let name = json!({"repositoryName": name_of(call.registry, call.required("repositoryName"))});
+    Call { registry: call.registry, exchange: call.exchange, input: with(call.input.clone(), name) }
+}
+
+/// Renames exceptions to the name that the caller has for the repository.
+fn named(call: &Call<'_>, exception: Exception) -> Exception {
+    let own = call.required("repositoryName");
+    let message = exception.message.replace(&format!("'{}'", name_of(call.registry, own)), &format!("'{own}'"));
+    Exception { message, ..exception }
+}
+
+pub(super) fn create(call: &Call<'_>) -> Outcome {
+    repositories::create(&within(call)).map_err(|exception| named(call, exception))?;
+    Ok(json!({"repository": describe(call, &within(call).name()?)?}))
+}
+
+pub(super) fn delete(call: &Call<'_>) -> Outcome {
+    let described = describe(call, &within(call).name()?)?;
+    repositories::delete(&within(call)).map_err(|exception| named(call, exception))?;
+    Ok(json!({"repository": described}))
+}
+
+pub(super) fn describe_repositories(call: &Call<'_>) -> Outcome {
+    let names: Vec<Repository> = match call.input["repositoryNames"].as_array() {
+        Some(names) => {
+            let names = names.iter().filter_map(Value::as_str);
+            names.map(|own| call.parse(&name_of(call.registry, own))).collect::<Result<_, _>>()?
+        }
+        None => {
+            let aliases = call.registry.store.aliases();
+            let is_alias = |alias: &str| alias == ALIAS || aliases.contains(alias);
+            let is_public = |name: &Repository| name.as_str().split_once('/').is_some_and(|(alias, _)| is_alias(alias));
+            call.registry.store.repositories().into_iter().filter(is_public).collect()
+        }
+    };
+    call.page("repositories", names.iter().map(|name| describe(call, name)).collect::<Result<_, _>>()?)
+}
+
+fn describe(call: &Call<'_>, name: &Repository) -> Outcome {
+    let own = name.as_str().split_once('/').map_or(name.as_str(), |(_, own)| own);
+    let created =
+        call.registry.store.look(name, |repo| repo.created).ok_or_else(|| Exception::absent(own, call.registry))?;
     Ok(json!({
-        "repositoryArn": format!("arn:aws:ecr-public::{}:repository/{own}", registry.account),
-        "registryId": registry.account,
+        "repositoryArn": format!("arn:aws:ecr-public::{}:repository/{own}", call.registry.account),
+        "registryId": call.registry.account,
         "repositoryName": own,
         "repositoryUri": format!("public.ecr.aws/{name}"),
         "createdAt": epoch(created),
     }))
+}
+
+/// Members of an image's details that the public API has.
+const DETAIL: [&str; 8] = [
+    "artifactMediaType", "imageDigest", "imageManifestMediaType", "imagePushedAt", "imageSizeInBytes", "imageTags",
+    "registryId", "repositoryName",
+];
+
+pub(super) fn describe_images(call: &Call<'_>) -> Outcome {
+    let mut answer = images::describe(&within(call)).map_err(|exception| named(call, exception))?;
+    for detail in answer["imageDetails"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        detail.retain(|member, _| DETAIL.contains(&member.as_str()));
+        detail.insert("repositoryName".into(), call.input["repositoryName"].clone());
+    }
+    Ok(answer)
+}
+
+pub(super) fn describe_image_tags(call: &Call<'_>) -> Outcome {
+    let mut images = describe_images(call)?;
+    let mut details = Vec::new();
+    for image in images["imageDetails"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        let tags = image.remove("imageTags").unwrap_or_default();
+        let created = image["imagePushedAt"].clone();
+        image.retain(|member, _| !["registryId", "repositoryName"].contains(&member.as_str()));
+        let detail = Value::Object(image.clone());
+        for tag in tags.as_array().into_iter().flatten() {
+            details.push(json!({"imageTag": tag, "createdAt": created, "imageDetail": detail}));
+        }
+    }
+    call.page("imageTagDetails", details)
+}
+
+pub(super) fn batch_delete(call: &Call<'_>) -> Outcome {
+    images::batch_delete(&within(call)).map_err(|exception| named(call, exception))
 }

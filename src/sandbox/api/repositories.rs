@@ -1,58 +1,43 @@
-//! The operations on repositories themselves.
+//! The operations on repositories themselves: their life, their settings, their tags.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::exception::{Exception, Outcome, Page, look, name_of};
+use super::call::{Call, member, with};
+use super::exception::{Exception, Outcome};
 use crate::oci::Repository;
 use crate::sandbox::repository::{Encryption, Mutability, Repo, Settings};
 use crate::sandbox::server::Registry;
 use crate::sandbox::store::epoch;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Create {
-    registry_id: Option<String>,
-    repository_name: String,
-    tags: Option<Vec<ResourceTag>>,
-    image_tag_mutability: Option<Value>,
-    image_tag_mutability_exclusion_filters: Option<Vec<ExclusionFilter>>,
-    image_scanning_configuration: Option<Scanning>,
-    encryption_configuration: Option<EncryptionConfiguration>,
-}
+/// The maximum number of tags of a repository.
+const MOST_TAGS: usize = 50;
 
 #[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
 struct ResourceTag {
-    #[serde(rename = "Key")]
     key: String,
-    #[serde(rename = "Value", default)]
+    #[serde(default)]
     value: String,
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct ExclusionFilter {
-    filter_type: String,
     filter: String,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Scanning {
-    #[serde(default)]
-    scan_on_push: bool,
-}
-
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct EncryptionConfiguration {
-    encryption_type: Value,
+    encryption_type: Encryption,
     kms_key: Option<String>,
 }
 
-pub(super) fn create(registry: &Registry, request: Create) -> Outcome {
-    let name = name_of(registry, request.registry_id.as_deref(), &request.repository_name)?;
-    let settings = settings_of(request)?;
+pub(super) fn create(call: &Call<'_>) -> Outcome {
+    let (registry, name) = (call.registry, call.name()?);
+    let settings = Settings { tags: tags(&call.input, "tags")?, ..settings(&call.input)? };
     if !settings.tags.is_empty()
         && let Some(message) = registry.denial("ecr:TagResource", Some(&name))
     {
@@ -71,7 +56,7 @@ pub(super) fn create(registry: &Registry, request: Create) -> Outcome {
             format!("The repository with name '{name}' already exists in the registry with id '{}'", registry.account);
         return Err(Exception::new("RepositoryAlreadyExistsException", message));
     }
-    Ok(json!({"repository": look(registry, &name, |repo| describe_one(registry, &name, repo))?}))
+    Ok(json!({"repository": call.look(&name, |repo| describe_one(registry, &name, repo))?}))
 }
 
 /// A key's ARN, for which its ID may stand.
@@ -82,34 +67,47 @@ fn key_arn(registry: &Registry, key: &str) -> String {
     format!("arn:{}:kms:{}:{}:key/{key}", registry.ecr_host().partition(), registry.region, registry.account)
 }
 
-fn settings_of(request: Create) -> Result<Settings, Exception> {
-    let one_of = |allowed: &str| format!("Member must satisfy enum value set: [{allowed}]");
-    let mutability = request.image_tag_mutability.map_or_else(
-        || Ok(Mutability::default()),
-        |text| {
-            let allowed = one_of("IMMUTABLE, MUTABLE, IMMUTABLE_WITH_EXCLUSION, MUTABLE_WITH_EXCLUSION");
-            serde_json::from_value(text).map_err(|_| Exception::parameter("imageTagMutability", &allowed))
-        },
-    )?;
-    let exclusion_filters = exclusion_filters(mutability, request.image_tag_mutability_exclusion_filters)?;
-    let (encryption, kms_key) = match request.encryption_configuration {
-        Some(configuration) => {
-            let allowed = one_of("AES256, KMS, KMS_DSSE");
-            let encryption = serde_json::from_value(configuration.encryption_type)
-                .map_err(|_| Exception::parameter("encryptionType", &allowed))?;
-            (encryption, configuration.kms_key)
-        }
-        None => (Encryption::default(), None),
-    };
+/// Reads the settings that a new repository, or a template for one, has.
+pub(super) fn settings(input: &Value) -> Result<Settings, Exception> {
+    let (mutability, exclusion_filters) = mutability(input)?;
+    let EncryptionConfiguration { encryption_type: encryption, kms_key } = member(input, "encryptionConfiguration")?;
     if encryption == Encryption::Aes256 && kms_key.is_some() {
         return Err(Exception::parameter("kmsKey", "must not be set when encryptionType is AES256"));
     }
-    if kms_key.as_ref().is_some_and(|key| !(1..=2048).contains(&key.len())) {
-        return Err(Exception::parameter("kmsKey", "Member must have length less than or equal to 2048"));
+    let scan_on_push = input["imageScanningConfiguration"]["scanOnPush"].as_bool().unwrap_or_default();
+    Ok(Settings { mutability, exclusion_filters, scan_on_push, encryption, kms_key, ..Settings::default() })
+}
+
+/// Reads the tag mutability and its filters. The messages are the service's
+/// (<https://github.com/aws/aws-cdk/pull/35246>).
+fn mutability(input: &Value) -> Result<(Mutability, Vec<String>), Exception> {
+    let mutability: Mutability = member(input, "imageTagMutability")?;
+    let filters: Option<Vec<ExclusionFilter>> = member(input, "imageTagMutabilityExclusionFilters")?;
+    let refuse = |constraint: &str| Err(Exception::parameter("imageTagMutabilityExclusionFilters", constraint));
+    let filters = match (filters, mutability) {
+        (Some(filters), Mutability::ImmutableWithExclusion | Mutability::MutableWithExclusion) => filters,
+        (None, Mutability::Mutable | Mutability::Immutable) => return Ok((mutability, Vec::new())),
+        (filters, _) => {
+            let must = if filters.is_some() { "must be null" } else { "can't be null" };
+            let set = json!(mutability);
+            return refuse(&format!(
+                "ImageTagMutabilityExclusionFilters {must} when imageTagMutability is set as {}",
+                set.as_str().unwrap_or_default()
+            ));
+        }
+    };
+    // https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/ecr_repository
+    if filters.iter().any(|it| it.filter.matches('*').count() > 2) {
+        return refuse("must have two wildcards at most");
     }
-    let tags = request.tags.unwrap_or_default();
-    if tags.len() > 50 {
-        return Err(Exception::new("TooManyTagsException", "A repository can have at most 50 tags"));
+    Ok((mutability, filters.into_iter().map(|filter| filter.filter).collect()))
+}
+
+/// Reads the tags of a resource.
+pub(super) fn tags(input: &Value, name: &str) -> Result<BTreeMap<String, String>, Exception> {
+    let tags: Vec<ResourceTag> = member(input, name)?;
+    if tags.len() > MOST_TAGS {
+        return Err(too_many_tags());
     }
     let is_bad = |tag: &ResourceTag| !(1..=128).contains(&tag.key.chars().count()) || tag.value.chars().count() > 256;
     // Keys that begin so are AWS's own (https://docs.aws.amazon.com/AmazonECR/latest/userguide/ecr-using-tags.html).
@@ -117,115 +115,101 @@ fn settings_of(request: Create) -> Result<Settings, Exception> {
         return Err(Exception::new("InvalidTagParameterException", format!("Invalid tag with key '{}'", tag.key)));
     }
     let count = tags.len();
-    let tags: std::collections::BTreeMap<String, String> = tags.into_iter().map(|tag| (tag.key, tag.value)).collect();
+    let tags: BTreeMap<String, String> = tags.into_iter().map(|tag| (tag.key, tag.value)).collect();
     if tags.len() < count {
         return Err(Exception::new("InvalidTagParameterException", "Duplicate tag keys"));
     }
-    Ok(Settings {
-        mutability,
-        exclusion_filters,
-        scan_on_push: request.image_scanning_configuration.is_some_and(|scanning| scanning.scan_on_push),
-        encryption,
-        kms_key,
-        tags,
-        ..Settings::default()
-    })
+    Ok(tags)
 }
 
-fn exclusion_filters(mutability: Mutability, filters: Option<Vec<ExclusionFilter>>) -> Result<Vec<String>, Exception> {
-    let refuse = |constraint: &str| Err(Exception::parameter("imageTagMutabilityExclusionFilters", constraint));
-    let takes_filters = matches!(mutability, Mutability::ImmutableWithExclusion | Mutability::MutableWithExclusion);
-    let filters = match filters {
-        None if takes_filters => return refuse("must be set when imageTagMutability is one with exclusion"),
-        None => return Ok(Vec::new()),
-        Some(_) if !takes_filters => return refuse("must not be set unless imageTagMutability is one with exclusion"),
-        Some(filters) => filters,
-    };
-    if !(1..=5).contains(&filters.len()) {
-        return refuse("Member must have length less than or equal to 5 and greater than or equal to 1");
+fn too_many_tags() -> Exception {
+    Exception::new("TooManyTagsException", format!("A repository can have at most {MOST_TAGS} tags"))
+}
+
+pub(super) fn delete(call: &Call<'_>) -> Outcome {
+    let (registry, name) = (call.registry, call.name()?);
+    let is_forced = call.input["force"].as_bool().unwrap_or_default();
+    let deleted = registry.store.delete_repository(&name, |repo| is_forced || repo.images.is_empty());
+    let deleted = deleted.ok_or_else(|| Exception::absent(name.as_str(), registry))??;
+    let repo = deleted.ok_or_else(|| {
+        let account = &registry.account;
+        let message = format!(
+            "The repository with name '{name}' in registry with id '{account}' cannot be deleted because it still \
+             contains images"
+        );
+        Exception::new("RepositoryNotEmptyException", message)
+    })?;
+    Ok(json!({"repository": describe_one(registry, &name, &repo)}))
+}
+
+pub(super) fn describe(call: &Call<'_>) -> Outcome {
+    let (registry, names) = (call.registry, call.input["repositoryNames"].as_array());
+    if names.is_some() && (call.input["maxResults"].is_u64() || call.text("nextToken").is_some()) {
+        return Err(Exception::parameter("repositoryNames", "must not be set together with paging"));
     }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'*' | b'-');
-    for ExclusionFilter { filter_type, filter } in &filters {
-        if filter_type != "WILDCARD" {
-            return refuse("Member must satisfy enum value set: [WILDCARD]");
-        }
-        if !(1..=128).contains(&filter.len()) || !filter.bytes().all(allowed) {
-            return refuse("must satisfy regular expression '^[0-9a-zA-Z._*-]{1,128}$'");
-        }
-        // https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/ecr_repository
-        if filter.matches('*').count() > 2 {
-            return refuse("must have two wildcards at most");
-        }
-    }
-    Ok(filters.into_iter().map(|filter| filter.filter).collect())
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Describe {
-    registry_id: Option<String>,
-    repository_names: Option<Vec<String>>,
-    next_token: Option<String>,
-    max_results: Option<usize>,
-}
-
-pub(super) fn describe(registry: &Registry, request: Describe) -> Outcome {
-    let page = Page::of(registry, request.max_results, request.next_token.as_deref())?;
-    let names = match &request.repository_names {
-        Some(names) => {
-            if !(1..=100).contains(&names.len()) {
-                let constraint = "Member must have length less than or equal to 100 and greater than or equal to 1";
-                return Err(Exception::parameter("repositoryNames", constraint));
-            }
-            if request.max_results.is_some() || request.next_token.is_some() {
-                return Err(Exception::parameter("repositoryNames", "must not be set together with paging"));
-            }
-            let parse = |name: &String| name_of(registry, request.registry_id.as_deref(), name);
-            names.iter().map(parse).collect::<Result<Vec<_>, _>>()?
-        }
+    let names: Vec<Repository> = match names {
+        Some(names) => names.iter().filter_map(Value::as_str).map(|name| call.parse(name)).collect::<Result<_, _>>()?,
         None => registry.store.repositories(),
     };
-    let describe = |name: &Repository| look(registry, name, |repo| describe_one(registry, name, repo));
-    let described = names.iter().map(describe).collect::<Result<Vec<_>, _>>()?;
-    Ok(page.cut("repositories", described))
+    let describe = |name: &Repository| call.look(name, |repo| describe_one(registry, name, repo));
+    call.page("repositories", names.iter().map(describe).collect::<Result<_, _>>()?)
 }
 
 fn describe_one(registry: &Registry, name: &Repository, repo: &Repo) -> Value {
     let settings = &repo.settings;
-    let mut encryption = json!({"encryptionType": settings.encryption});
-    if let Some(key) = &settings.kms_key {
-        encryption["kmsKey"] = json!(key);
-    }
-    let mut described = json!({
+    let described = json!({
         "repositoryArn": registry.arn(name),
         "registryId": registry.account,
         "repositoryName": name,
         "repositoryUri": format!("{}/{name}", registry.host()),
         "createdAt": epoch(repo.created),
-        "imageTagMutability": settings.mutability,
         "imageScanningConfiguration": {"scanOnPush": settings.scan_on_push},
-        "encryptionConfiguration": encryption,
+        "encryptionConfiguration": match &settings.kms_key {
+            Some(key) => json!({"encryptionType": settings.encryption, "kmsKey": key}),
+            None => json!({"encryptionType": settings.encryption}),
+        },
     });
-    if !settings.exclusion_filters.is_empty() {
-        let filters =
-            settings.exclusion_filters.iter().map(|filter| json!({"filterType": "WILDCARD", "filter": filter}));
-        described["imageTagMutabilityExclusionFilters"] = filters.collect();
+    with(described, describe_mutability(settings))
+}
+
+fn describe_mutability(settings: &Settings) -> Value {
+    let mut described = json!({"imageTagMutability": settings.mutability});
+    let filters = settings.exclusion_filters.iter();
+    let filters: Vec<Value> = filters.map(|filter| json!({"filterType": "WILDCARD", "filter": filter})).collect();
+    if !filters.is_empty() {
+        described["imageTagMutabilityExclusionFilters"] = json!(filters);
     }
     described
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ListTags {
-    resource_arn: String,
+pub(super) fn put_mutability(call: &Call<'_>) -> Outcome {
+    let (name, (mutability, filters)) = (call.name()?, mutability(&call.input)?);
+    let described = call.change(&name, |repo| {
+        (repo.settings.mutability, repo.settings.exclusion_filters) = (mutability, filters);
+        describe_mutability(&repo.settings)
+    })?;
+    Ok(call.about(&name, described))
 }
 
-pub(super) fn list_tags(registry: &Registry, request: ListTags) -> Outcome {
-    let name = request.resource_arn.split_once(":repository/").map(|(_, name)| name).unwrap_or_default();
-    let name = name_of(registry, None, name)?;
-    let tags = look(registry, &name, |repo| {
-        let tags = repo.settings.tags.iter();
-        tags.map(|(key, value)| json!({"Key": key, "Value": value})).collect::<Vec<_>>()
-    })?;
+pub(super) fn list_tags(call: &Call<'_>) -> Outcome {
+    let tags = call.look(&call.resource()?, |repo| repo.settings.tags.clone())?;
+    let tags: Vec<Value> = tags.iter().map(|(key, value)| json!({"Key": key, "Value": value})).collect();
     Ok(json!({"tags": tags}))
+}
+
+pub(super) fn tag(call: &Call<'_>) -> Outcome {
+    let (name, added) = (call.resource()?, tags(&call.input, "tags")?);
+    let mut tags = call.look(&name, |repo| repo.settings.tags.clone())?;
+    tags.extend(added);
+    if tags.len() > MOST_TAGS {
+        return Err(too_many_tags());
+    }
+    call.change(&name, |repo| repo.settings.tags = tags)?;
+    Ok(json!({}))
+}
+
+pub(super) fn untag(call: &Call<'_>) -> Outcome {
+    let keys: Vec<String> = call.member("tagKeys")?;
+    call.change(&call.resource()?, |repo| repo.settings.tags.retain(|key, _| !keys.contains(key)))?;
+    Ok(json!({}))
 }

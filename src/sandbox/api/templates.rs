@@ -1,39 +1,112 @@
 //! The templates by which ECR creates repositories.
 
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::exception::{Exception, Outcome, Page};
+use super::call::{Call, present, with};
+use super::exception::{Exception, Outcome};
+use super::repositories;
+use crate::sandbox::repository::{Mutability, Settings};
 use crate::sandbox::rules::CreationTemplate;
-use crate::sandbox::server::Registry;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Describe {
-    prefixes: Option<Vec<String>>,
-    next_token: Option<String>,
-    max_results: Option<usize>,
+/// Returns the settings of a repository that a template creates.
+pub(in crate::sandbox) fn settings_of_template(template: &CreationTemplate) -> Settings {
+    let input = Value::Object(template.members.clone());
+    // Whoever created it by the API gave members that the model allows.
+    let mut settings = repositories::settings(&input).unwrap_or_default();
+    settings.lifecycle_policy = input["lifecyclePolicy"].as_str().map(str::to_owned);
+    settings.repository_policy = input["repositoryPolicy"].as_str().map(str::to_owned);
+    settings.tags = repositories::tags(&input, "resourceTags").unwrap_or_default();
+    if template.immutable {
+        settings.mutability = Mutability::Immutable;
+    }
+    settings
 }
 
-/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeRepositoryCreationTemplates.html>. It knows no
-/// registry but the caller's own.
-pub(super) fn describe(registry: &Registry, request: Describe) -> Outcome {
-    let page = Page::of(registry, request.max_results, request.next_token.as_deref())?;
-    if request.prefixes.as_ref().is_some_and(|prefixes| prefixes.len() > 100) {
-        return Err(Exception::parameter("prefixes", "Member must have length less than or equal to 100"));
-    }
-    let is_wanted = |template: &CreationTemplate| {
-        request.prefixes.as_ref().is_none_or(|prefixes| prefixes.contains(&template.prefix))
+/// The sandbox knows no registry but the caller's own.
+pub(super) fn describe(call: &Call<'_>) -> Outcome {
+    let prefixes: Option<Vec<String>> = call.member("prefixes")?;
+    let is_wanted = |template: &&CreationTemplate| {
+        prefixes.as_ref().is_none_or(|prefixes| prefixes.iter().any(|prefix| is_same(prefix, &template.prefix)))
     };
-    let describe = |template: &CreationTemplate| {
-        json!({
-            "prefix": template.prefix, "appliedFor": template.applied_for,
-            "imageTagMutability": if template.immutable { "IMMUTABLE" } else { "MUTABLE" },
+    let templates =
+        call.registry.rules(|rules| rules.templates.iter().filter(is_wanted).map(describe_one).collect::<Vec<_>>());
+    Ok(with(call.page("repositoryCreationTemplates", templates)?, json!({"registryId": call.registry.account})))
+}
+
+fn describe_one(template: &CreationTemplate) -> Value {
+    let mutability = if template.immutable { "IMMUTABLE" } else { "MUTABLE" };
+    let own = json!({
+        "prefix": template.prefix, "appliedFor": template.applied_for, "imageTagMutability": mutability,
+        "encryptionConfiguration": {"encryptionType": "AES256"},
+    });
+    present(with(own, Value::Object(template.members.clone())))
+}
+
+/// A slash at the end is implied, and may be stated.
+fn is_same(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
+}
+
+pub(super) fn create(call: &Call<'_>) -> Outcome {
+    let template = CreationTemplate {
+        prefix: call.required("prefix").to_owned(),
+        applied_for: call.member("appliedFor")?,
+        immutable: false,
+        members: members(call)?,
+    };
+    let created = call.registry.rules(|rules| {
+        let is_new = !rules.templates.iter().any(|other| is_same(&other.prefix, &template.prefix));
+        is_new.then(|| {
+            rules.templates.push(template.clone());
+            template
         })
+    });
+    let exists = || {
+        let prefix = call.required("prefix");
+        let message = format!("A repository creation template with prefix '{prefix}' already exists");
+        Exception::new("TemplateAlreadyExistsException", message)
     };
-    let templates = registry
-        .rules(|rules| rules.templates.iter().filter(|template| is_wanted(template)).map(describe).collect::<Vec<_>>());
-    let mut answer = page.cut("repositoryCreationTemplates", templates);
-    answer["registryId"] = json!(registry.account);
-    Ok(answer)
+    Ok(answer(call, &created.ok_or_else(exists)?))
+}
+
+/// Members that are left out stay as they are.
+pub(super) fn update(call: &Call<'_>) -> Outcome {
+    let (applied_for, members): (Option<Vec<String>>, _) = (call.member("appliedFor")?, members(call)?);
+    let template = change(call, |templates, at| {
+        let template = &mut templates[at];
+        template.immutable &= !members.contains_key("imageTagMutability");
+        template.members.extend(members);
+        template.applied_for = applied_for.unwrap_or_else(|| template.applied_for.clone());
+        template.clone()
+    })?;
+    Ok(answer(call, &template))
+}
+
+pub(super) fn delete(call: &Call<'_>) -> Outcome {
+    let template = change(call, Vec::remove)?;
+    Ok(answer(call, &template))
+}
+
+/// Returns the members other than those that a template has in fields of its own.
+fn members(call: &Call<'_>) -> Result<Map<String, Value>, Exception> {
+    repositories::settings(&call.input)?;
+    let mut members = call.input.as_object().cloned().unwrap_or_default();
+    members.retain(|name, value| !["prefix", "appliedFor"].contains(&name.as_str()) && !value.is_null());
+    Ok(members)
+}
+
+fn change<T>(call: &Call<'_>, change: impl FnOnce(&mut Vec<CreationTemplate>, usize) -> T) -> Result<T, Exception> {
+    let prefix = call.required("prefix");
+    let changed = call.registry.rules(|rules| {
+        let at = rules.templates.iter().position(|template| is_same(&template.prefix, prefix))?;
+        Some(change(&mut rules.templates, at))
+    });
+    changed.ok_or_else(|| {
+        let message = format!("The repository creation template with prefix '{prefix}' does not exist");
+        Exception::new("TemplateNotFoundException", message)
+    })
+}
+
+fn answer(call: &Call<'_>, template: &CreationTemplate) -> Value {
+    json!({"registryId": call.registry.account, "repositoryCreationTemplate": describe_one(template)})
 }

@@ -90,7 +90,8 @@ async fn repositories_are_created_once_and_as_told() {
 #[tokio::test]
 async fn repositories_that_break_a_constraint_are_not_created() {
     let bench = Bench::new().await;
-    let tags = |count: usize| json!((0..count).map(|key| json!({"Key": key.to_string()})).collect::<Vec<_>>());
+    let tags =
+        |count: usize| json!((0..count).map(|key| json!({"Key": key.to_string(), "Value": ""})).collect::<Vec<_>>());
     let cases = [
         (json!({"repositoryName": "A"}), "InvalidParameterException"),
         (json!({"repositoryName": "a"}), "InvalidParameterException"),
@@ -187,20 +188,39 @@ async fn images_are_described_and_got_byte_for_byte() {
 #[tokio::test]
 async fn policies_are_kept_if_they_are_json_of_the_right_length() {
     let bench = Bench::new().await;
-    let policy = json!({"rules": [{"rulePriority": 1, "description": "x".repeat(100)}]}).to_string();
+    let selection = json!({"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 9});
+    let rule = json!({"rulePriority": 1, "selection": selection, "action": {"type": "expire"}});
+    let policy = json!({"rules": [rule]}).to_string();
     let put = |text: &str| {
         bench.api("PutLifecyclePolicy", json!({"repositoryName": "team/app", "lifecyclePolicyText": text}))
     };
     assert_eq!(put(&policy).await.json()["lifecyclePolicyText"], policy);
-    assert_eq!(put("{}").await.exception().1, "InvalidParameterException");
+    for (bad, why) in [
+        ("{}".to_owned(), "Member must have length greater than or equal to 100"),
+        (" ".repeat(100), "Lifecycle policy validation failure: Could not map policyString into LifecyclePolicy."),
+        (policy.replace("rules", "rule"), r#"object has missing required properties (["rules"])"#),
+        (policy.replace("rulePriority", "priority"), r#"object has missing required properties (["rulePriority"])"#),
+        (policy.replace("expire", "delete"), r#"instance value ("delete") not found in enum"#),
+        (policy.replace("\"any\"", "\"tagged\""), "instance failed to match exactly one schema (matched 0 out of 2)"),
+        (policy.replace("}]", ",\"color\":1}]"), r#"not allowed by the schema: (["color"])"#),
+    ] {
+        let (_, name, message) = put(&bad).await.exception();
+        assert_eq!(name, "InvalidParameterException", "{bad}");
+        assert!(message.contains(why), "{message}");
+    }
     let set =
         |name: &str, text: &str| bench.api("SetRepositoryPolicy", json!({"repositoryName": name, "policyText": text}));
-    assert_eq!(set("team/app", "{}").await.json()["policyText"], "{}");
-    assert_eq!(set("team/app", "{").await.exception().1, "InvalidParameterException");
-    assert_eq!(set("absent", "{}").await.exception().1, "RepositoryNotFoundException");
+    let own = json!({"Statement": [{"Effect": "Allow", "Principal": "*", "Action": "ecr:*"}]}).to_string();
+    assert_eq!(set("team/app", &own).await.json()["policyText"], own);
+    let message =
+        "Invalid parameter at 'PolicyText' failed to satisfy constraint: 'Invalid repository policy provided'";
+    for bad in ["{", "{}", "[]"] {
+        assert_eq!(set("team/app", bad).await.exception(), exception("InvalidParameterException", message));
+    }
+    assert_eq!(set("absent", &own).await.exception().1, "RepositoryNotFoundException");
     let get = |operation| bench.api(operation, json!({"repositoryName": "team/app"}));
     assert_eq!(get("GetLifecyclePolicy").await.json()["lifecyclePolicyText"], policy);
-    assert_eq!(get("GetRepositoryPolicy").await.json()["policyText"], "{}");
+    assert_eq!(get("GetRepositoryPolicy").await.json()["policyText"], own);
     let new = json!({"repositoryName": "new"});
     assert_eq!(bench.api("CreateRepository", new.clone()).await.status, StatusCode::OK);
     assert_eq!(bench.api("GetLifecyclePolicy", new.clone()).await.exception().1, "LifecyclePolicyNotFoundException");

@@ -7,6 +7,7 @@ mod faults;
 mod folder;
 mod limits;
 mod manifests;
+mod operations;
 mod parts;
 mod registries;
 mod server;
