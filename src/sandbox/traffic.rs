@@ -116,15 +116,23 @@ const RATES: [(&str, u32); 8] = [
 
 /// The requests that each registry may still serve of each operation: a second's worth at most.
 #[derive(Debug, Default)]
-pub(super) struct Rates(Mutex<BTreeMap<(RegistryId, &'static str), (f64, Instant)>>);
+pub(super) struct Rates(Mutex<BTreeMap<(RegistryId, &'static str), Allowance>>);
+
+/// The number of requests that are allowed at a moment.
+#[derive(Debug)]
+struct Allowance {
+    left: f64,
+    since: Instant,
+}
 
 impl Rates {
     /// Counts a request at a moment. Returns `false` if it is one too many.
     pub(super) fn allow(&self, registry: RegistryId, operation: &str, now: Instant) -> bool {
         let Some((operation, rate)) = RATES.iter().find(|(limited, _)| *limited == operation) else { return true };
         let rate = f64::from(*rate);
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (left, since) = left.entry((registry, operation)).or_insert((rate, now));
+        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Allowance { left, since } =
+            rates.entry((registry, operation)).or_insert(Allowance { left: rate, since: now });
         *left = (*left + now.saturating_duration_since(*since).as_secs_f64() * rate).min(rate);
         *since = now;
         let is_allowed = *left >= 1.0;

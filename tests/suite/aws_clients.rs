@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use super::docker_registry::{is_installed, not_run};
 use super::ecr::{Ecr, SECRET_KEY};
 use super::harness::testdata;
+use super::markdown::blocks;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
 
@@ -53,6 +54,19 @@ fn boto3_sees_a_repository_through_its_whole_life() {
     for operation in ["ecr:DescribeImageScanFindings", "ecr:BatchDeleteImage", "ecr:DeleteRepository", "ecr:PutImage"] {
         assert!(ecr.count(operation) > 0, "{operation}\n{}", ecr.story());
     }
+}
+
+#[test]
+fn the_documentation_s_use_of_boto3_works() {
+    let Some(python) = installed("ECR_PUSH_MOTO", "python", "boto3") else { return };
+    let ecr = Ecr::empty();
+    let examples: Vec<_> = blocks().into_iter().filter(|block| block.language == "python").collect();
+    for block in &examples {
+        let mut command = pointed(&ecr, &python);
+        command.args(["-c", block.text]);
+        succeeds(command, &ecr);
+    }
+    assert_eq!((examples.len(), ecr.repositories().len()), (1, 1));
 }
 
 /// The calls that the documentation names.

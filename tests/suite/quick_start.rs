@@ -191,11 +191,31 @@ impl Drop for Killed {
     }
 }
 
+#[test]
+fn a_fault_that_does_not_exist_is_an_error_of_usage() {
+    let env = TestEnv::new();
+    let (missing, bad) = (env.scratch("missing"), env.scratch("findings"));
+    std::fs::write(&bad, "{}").unwrap();
+    for (options, texts) in [
+        (["--fault", "429:put-coffee"], &["\"429:put-coffee\" is not a fault", "put-manifest"][..]),
+        (["--fault", "again:put-manifest"], &["\"again\" is not an effect", "expire-tokens"]),
+        (["--faults", &missing], &["cannot read"]),
+        (["--scan-findings", &bad], &["the scan findings are malformed"]),
+        (["--token-lifetime", "0"], &["--token-lifetime"]),
+    ] {
+        env.run(&[&["sandbox"][..], &options].concat()).fails_with(2).stderr_has(texts);
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_sandbox_runs_until_it_is_stopped_and_prints_how_to_push_into_it() {
     let env = TestEnv::new();
-    let mut command = env.command(&["sandbox", "--listen", "127.0.0.1:0", "--repository", "team/ready"]);
+    let (log, faults) = (env.scratch("requests.jsonl"), env.scratch("faults"));
+    std::fs::write(&faults, "# once\n429:put-manifest\n").unwrap();
+    let more = ["--log", &log, "--faults", &faults, "--fault", "503:get-authorization-token"];
+    let arguments = ["sandbox", "--listen", "127.0.0.1:0", "--repository", "team/ready"];
+    let mut command = env.command(&[&arguments[..], &more].concat());
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut child = Killed(child);
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
@@ -230,6 +250,13 @@ fn a_sandbox_runs_until_it_is_stopped_and_prints_how_to_push_into_it() {
         ended.is_some()
     });
     assert!(ended.unwrap().success());
+    let log = std::fs::read_to_string(log).unwrap();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let statuses = |operation: &str| {
+        let asked = lines.iter().filter(|line| line["operation"] == operation);
+        asked.map(|line| line["status"].as_u64().unwrap()).take(2).collect::<Vec<_>>()
+    };
+    assert_eq!((statuses("ecr:PutImage"), statuses("ecr:GetAuthorizationToken")), (vec![429, 201], vec![503, 200]));
 }
 
 #[test]

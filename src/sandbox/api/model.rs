@@ -99,7 +99,7 @@ impl Service {
         assert_eq!(self.shapes[shape].check_type(value), Ok(()), "{shape}: {value}");
         assert!(allowed.is_empty() || allowed.iter().any(|it| *value == **it), "{shape}: {value}");
         for (name, value) in value.as_object().into_iter().flatten() {
-            let member = members.get(name).or(member.as_ref().filter(|_| *kind == Kind::Map));
+            let member = members.get(name).or_else(|| member.as_ref().filter(|_| *kind == Kind::Map));
             self.assert_modelled(member.unwrap_or_else(|| panic!("{shape} has no {name}")), value);
         }
         for (item, member) in value.as_array().into_iter().flatten().zip(member.iter().cycle()) {

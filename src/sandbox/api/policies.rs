@@ -140,7 +140,7 @@ fn check_lifecycle(text: &str) -> Result<(), Exception> {
         if let Err(why) = check_selection(&rule["selection"], &rule["action"]) {
             return refuse(why);
         }
-        if !rule["rulePriority"].as_u64().is_some_and(|priority| priority > 0) {
+        if rule["rulePriority"].as_u64().is_none_or(|priority| priority == 0) {
             return refuse("numeric instance is lower than the required minimum (minimum: 1)".to_owned());
         }
         if priorities.contains(&&rule["rulePriority"]) {

@@ -222,3 +222,51 @@ async fn a_closing_put_that_comes_twice_is_refused_or_told_its_success_again() {
         assert_eq!(bench.put(&url, &Digest::of(b"other"), b"other").await.status, StatusCode::NOT_FOUND);
     }
 }
+
+#[tokio::test]
+async fn a_fault_without_a_code_has_that_of_the_api_that_is_asked() {
+    let bench = Bench::new().await;
+    let faults = ["503:put-manifest", "403:create-repository", "404:put-image:1:1"];
+    let faults = faults.map(|fault| fault.parse().unwrap()).to_vec();
+    bench.sandbox.set_rules(|rules| rules.faults = faults);
+    let put = || bench.put_manifest_bytes("1", OCI_MANIFEST, b"{}".to_vec());
+    let codes = [put().await.refusal(), put().await.refusal()].map(|(status, code, _)| (status, code));
+    assert_eq!(codes, [(503, "UNKNOWN".to_owned()), (404, "NAME_UNKNOWN".to_owned())]);
+    let (status, name, _) = bench.api("CreateRepository", json!({"repositoryName": "new"})).await.exception();
+    assert_eq!((status, name.as_str()), (403, "AccessDeniedException"));
+}
+
+#[tokio::test]
+async fn requests_above_ecr_s_rates_are_throttled_on_both_faces() {
+    let bench = Bench::with(Rules { rates: true, ..Rules::default() }).await;
+    let api = (0..60).map(|_| bench.api("PutImage", json!({"repositoryName": "team/app", "imageManifest": "{}"})));
+    let api = futures_util::future::join_all(api).await;
+    let throttled = |name: &str| api.iter().filter(|reply| reply.exception().1 == name).count();
+    let (passed, refused) = (throttled("InvalidParameterException"), throttled("ThrottlingException"));
+    assert!(passed >= 10 && refused > 0 && passed + refused == 60, "{passed} {refused}");
+    let registry = (0..60).map(|_| bench.put_manifest_bytes("1", OCI_MANIFEST, b"{}".to_vec()));
+    let registry = futures_util::future::join_all(registry).await;
+    assert!(registry.iter().any(|reply| reply.status == StatusCode::TOO_MANY_REQUESTS));
+    // Operations without a rate are not counted.
+    assert_eq!(bench.call("GET", "/v2/team/app/tags/list").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn each_request_is_a_line_of_the_log_file() {
+    let dir = TempDir::new();
+    std::fs::create_dir(&dir.0).unwrap();
+    let file = dir.0.join("log.jsonl");
+    std::fs::write(&file, "{}\n").unwrap();
+    let bench = Bench::start(Options { log: Some(file.clone()), ..Options::default() }).await;
+    once(&bench, "ecr:InitiateLayerUpload", Trouble::HangUp);
+    assert!(try_send(bench.request("POST", "/v2/team/app/blobs/uploads/")).await.is_err());
+    assert_eq!(bench.call("GET", "/v2/team/app/tags/list").await.status, StatusCode::NOT_FOUND);
+    bench.sandbox.stop().await;
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines: Vec<Value> = text.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<_> =
+        lines.iter().map(|line| (line["operation"].as_str().unwrap(), line["status"].as_u64().unwrap())).collect();
+    let expected = [("ecr:GetAuthorizationToken", 200), ("ecr:InitiateLayerUpload", 0), ("ecr:ListImages", 404)];
+    assert_eq!(lines, expected);
+    assert!(Sandbox::start(Options { log: Some("/nonexistent/log".into()), ..Options::default() }).await.is_err());
+}
