@@ -98,6 +98,9 @@ pub(super) struct OptionArgs {
     /// Upload limit in bytes per second, for all layers together: 500K, 10M
     #[arg(long, value_name = "BYTES", help_heading = "Transfer")]
     pub(super) limit_rate: Option<String>,
+    /// Manifests to put per second in an account and region of ECR, divided by the number of shards [default: 10 on AWS]
+    #[arg(long, value_parser = number::<usize>, value_name = "N", help_heading = "Transfer")]
+    pub(super) put_rate: Option<usize>,
     /// Time limit of the push of an image: 90s, 10m, 1h or a number of seconds
     #[arg(long, value_parser = seconds, value_name = "DURATION", help_heading = "Transfer")]
     pub(super) deadline: Option<Duration>,

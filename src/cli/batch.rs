@@ -151,7 +151,9 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
         order.entry(line.request.source.to_string()).or_insert(next);
     }
     lines.sort_by_key(|line| order[&line.request.source.to_string()]);
-    all_options.values_mut().for_each(|options| options.layers.pushes = PUSHES);
+    for options in all_options.values_mut() {
+        (options.layers.pushes, options.registries.machines) = (PUSHES, shard.map(|shard| shard.count()));
+    }
     Ok(Batch { lines, options: all_options, output, reporting, sandbox, fail_fast })
 }
 

@@ -134,6 +134,8 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             insecure: args.insecure,
             retry: RetryConfig { retries: args.retries, stall_timeout: args.stall_timeout, ..RetryConfig::default() },
             limit_rate: args.limit_rate.as_deref().map(|text| bytes("--limit-rate", text)).transpose()?,
+            put_rate: args.put_rate.map(|rate| at_least_one("--put-rate", rate)).transpose()?.map(|rate| rate as f64),
+            machines: bundle.as_ref().and_then(|bundle| Some(bundle.shard?.count())),
             ci,
             ..args.registry.read(aws, environment)?
         },

@@ -1,6 +1,8 @@
 //! The registries of a push, each reached and logged in to once, however many targets are in it.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+use std::sync::{Arc, Mutex};
 
 use reqwest::Url;
 use tokio_util::sync::CancellationToken;
@@ -13,16 +15,24 @@ use super::{Event, user_agent};
 use crate::ecr::{Access, Ecr, EcrPublic, Network, RepositoryLocation};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Host, Target};
-use crate::registry::{self, Client, Quirks, Rate, ResumeStore, Trust};
+use crate::registry::{self, Client, Pacer, Quirks, Rate, ResumeStore, Trust};
+use crate::sync::lock;
 
 /// How many blobs are asked for at once where there is no call that asks for many.
 pub(super) const REQUESTS_AT_ONCE: usize = 8;
+
+/// ECR's quota of PutImage per second, for an account in a region
+/// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>,
+/// <https://docs.aws.amazon.com/AmazonECR/latest/public/public-service-quotas.html>).
+const PUT_RATE: f64 = 10.0;
 
 /// The registries of a push.
 pub(super) struct Registries {
     run: Arc<Run>,
     trust: Trust,
     rate: Option<Arc<Rate>>,
+    /// The pace of manifests, by account and region.
+    pacers: Mutex<HashMap<(String, String), Arc<Pacer>>>,
     logins: Logins,
     /// One for each host, and for targets without a host one for each region.
     reached: Shared<Registry, Reached, Error>,
@@ -61,7 +71,27 @@ impl Registries {
             .observed_by(Arc::new(move |record| observer.emit(Event::Request(record))))
             .identified_as(user_agent::user_agent(ci), user_agent::app_name(ci));
         let rate = run.options.registries.limit_rate.map(|limit| Arc::new(Rate::new(limit)));
-        Self { run: Arc::clone(run), trust, rate, logins: Logins::new(run, network), reached: Shared::default() }
+        Self {
+            run: Arc::clone(run),
+            trust,
+            rate,
+            pacers: Mutex::default(),
+            logins: Logins::new(run, network),
+            reached: Shared::default(),
+        }
+    }
+
+    /// Returns the pace of manifests in a registry, which all registries of its account and region share.
+    fn pacer(&self, host: &Host) -> Option<Arc<Pacer>> {
+        let options = &self.run.options.registries;
+        let is_replaced = matches!(options.access, Access::Override { .. }) || options.ecr_endpoint.is_some();
+        let place = match host.ecr() {
+            Some(ecr) => (ecr.account.clone(), ecr.region.clone()),
+            None if host.is_ecr_public() => (host.to_string(), String::new()),
+            None => return None,
+        };
+        let rate = put_rate(options.put_rate, options.machines, is_replaced)?;
+        Some(Arc::clone(lock(&self.pacers).entry(place).or_insert_with(|| Arc::new(Pacer::new(rate)))))
     }
 
     /// Finds out whose registry the target is in, and logs in if it is ECR's: with a login that is for all `targets` of the
@@ -117,6 +147,7 @@ impl Registries {
             quirks,
             chunk_size: options.layers.chunk_size,
             rate: self.rate.clone(),
+            manifests: self.pacer(&host),
             on_retry: Arc::new(move |registry::RetryNotice { why: reason, pause, retry, retries }| {
                 on_retry.emit(Event::Retrying { reason, pause, retry, retries });
             }),
@@ -132,6 +163,13 @@ impl Registries {
         let client = Client::new(settings, target.repository.clone(), CancellationToken::new())?;
         Ok(Reached { client, host, ecr, public })
     }
+}
+
+/// Returns how many manifests this machine may put per second, of those that are `stated` for all machines. Only AWS has a
+/// quota where none is stated.
+fn put_rate(stated: Option<f64>, machines: Option<NonZeroU64>, is_replaced: bool) -> Option<f64> {
+    let rate = stated.or_else(|| (!is_replaced).then_some(PUT_RATE))?;
+    Some(rate / machines.map_or(1, NonZeroU64::get) as f64)
 }
 
 /// Returns the URL of a host: with https, unless it is this machine or the options allow http. With a CA file it is always
@@ -156,6 +194,15 @@ fn answering(host: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn machines_share_the_rate_and_only_aws_has_one_of_its_own() {
+        let four = NonZeroU64::new(4);
+        assert_eq!(put_rate(None, None, false), Some(10.0));
+        assert_eq!(put_rate(None, four, false), Some(2.5));
+        assert_eq!(put_rate(None, four, true), None);
+        assert_eq!(put_rate(Some(100.0), four, true), Some(25.0));
+    }
 
     #[test]
     fn docker_hub_answers_elsewhere() {

@@ -1,5 +1,6 @@
 //! What is pushed, and how: the options of a [`Pusher`](super::Pusher), in groups, and one push.
 
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -214,6 +215,12 @@ pub struct RegistryOptions {
     pub retry: RetryConfig,
     /// The most bytes of layers that are sent per second, over all targets.
     pub limit_rate: Option<u64>,
+    /// The most manifests that are put per second in ECR registries of one account and region. Without it, there is
+    /// [ECR's quota](https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html) of 10 on AWS, and no limit in
+    /// registries that replace it.
+    pub put_rate: Option<f64>,
+    /// How many machines share that rate.
+    pub machines: Option<NonZeroU64>,
     /// The CI system of the run, which the user agent names.
     pub ci: Option<&'static str>,
 }

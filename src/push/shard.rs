@@ -1,6 +1,7 @@
 //! The part of a large run that one machine does. Pure.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::str::FromStr;
 
 use crate::error::{Code, Error, Result};
@@ -28,6 +29,12 @@ impl Shard {
     /// Returns a part by its number, from 0. `None` if there are not so many.
     pub fn new(index: u64, count: u64) -> Option<Self> {
         (index < count).then_some(Self { index, count })
+    }
+
+    /// Returns how many parts there are.
+    pub fn count(&self) -> NonZeroU64 {
+        // A part has a number below their count.
+        NonZeroU64::new(self.count).unwrap_or(NonZeroU64::MIN)
     }
 
     /// Returns whether a repository is in this part.

@@ -22,6 +22,8 @@ pub(super) struct ApiRequest {
     pub(super) expect_of_login: &'static [u16],
     /// Whether its body is produced while it is sent. Then it takes no permit, since its producer may be waiting for one.
     pub(super) is_stream: bool,
+    /// Whether it puts a manifest, for which a registry may limit the rate.
+    pub(super) is_manifest: bool,
     /// Another repository that it reads from.
     pub(super) source: Option<Repository>,
     /// The maximum size of the response in bytes. With 0 its body is not read.
@@ -44,6 +46,7 @@ impl ApiRequest {
             expect,
             expect_of_login: &[],
             is_stream: false,
+            is_manifest: false,
             source: None,
             limit: 0,
             sent: Arc::default(),

@@ -20,6 +20,7 @@ use super::auth::{Auth, Rejection, Scopes};
 use super::challenge::Challenge;
 use super::concurrency::ConcurrencyLimiter;
 use super::credential_provider::CredentialProvider;
+use super::pacer::Pacer;
 use super::quirks::{Quirks, StatusReport};
 use super::rate::Rate;
 use super::reply::{self, Limits, Reply};
@@ -67,6 +68,8 @@ pub(crate) struct ClientConfig {
     pub chunk_size: Option<u64>,
     /// The rate limit for layers, shared with other clients.
     pub rate: Option<Arc<Rate>>,
+    /// The pace of manifests, shared with other clients of the same account and region.
+    pub manifests: Option<Arc<Pacer>>,
     /// Called before each retry.
     pub on_retry: Arc<dyn Fn(RetryNotice) + Send + Sync>,
     /// Called with notes, one line each.
@@ -180,11 +183,20 @@ impl Client {
     }
 
     /// Sends a small request with retries, and returns the response or the last error.
+    ///
+    /// That it is throttled while others succeed is no failure, however often: its turn comes.
     pub(super) async fn request(&self, request: &ApiRequest) -> Result<Reply, RequestError> {
         let mut delays = self.delays();
+        let mut succeeded = self.registry.limiter.succeeded();
         loop {
             match self.send_once(request).await {
-                Err(error) if error.is_transient() => self.pause(error, delays.next()).await?,
+                Err(error) if error.is_transient() => {
+                    let before = std::mem::replace(&mut succeeded, self.registry.limiter.succeeded());
+                    if error.is_throttle() && succeeded > before {
+                        delays = self.delays();
+                    }
+                    self.pause(error, delays.next()).await?;
+                }
                 sent => return sent,
             }
         }
@@ -276,6 +288,9 @@ impl Client {
         request: &ApiRequest,
         timeout: impl Future<Output = String>,
     ) -> Result<Reply, RequestError> {
+        if let Some(pacer) = self.registry.config.manifests.as_ref().filter(|_| request.is_manifest) {
+            self.or_cancelled(tokio::time::sleep_until(pacer.reserve())).await?;
+        }
         let permit = Some(self.or_cancelled(self.registry.limiter.acquire()).await?).filter(|_| !request.is_stream);
         let mut sending = std::pin::pin!(async {
             tokio::select! {
@@ -440,6 +455,7 @@ mod tests {
             quirks: Quirks::of_host("registry"),
             chunk_size: None,
             rate: None,
+            manifests: None,
             on_retry: Arc::new(|_| {}),
             on_note: Arc::new(|_| {}),
             on_request: crate::request_log::ignore(),

@@ -27,14 +27,23 @@ struct LimiterState {
     lowered_at: Option<Instant>,
     /// The number of requests that succeeded since `allowed` changed.
     successes: usize,
+    /// The number of all requests that succeeded.
+    succeeded: u64,
 }
 
 impl ConcurrencyLimiter {
     /// Creates a limiter for `max` requests at once, at least one.
     pub(super) fn new(max: usize) -> Self {
         let max = max.max(1);
-        let state =
-            LimiterState { paused_until: None, allowed: max, max, in_flight: 0, lowered_at: None, successes: 0 };
+        let state = LimiterState {
+            paused_until: None,
+            allowed: max,
+            max,
+            in_flight: 0,
+            lowered_at: None,
+            successes: 0,
+            succeeded: 0,
+        };
         Self { state: Mutex::new(state), left: Notify::new() }
     }
 
@@ -64,6 +73,11 @@ impl ConcurrencyLimiter {
         }
     }
 
+    /// Returns how many requests have succeeded.
+    pub(super) fn succeeded(&self) -> u64 {
+        self.state().succeeded
+    }
+
     /// Delays all requests by `pause`.
     pub(super) fn pause_all(&self, pause: Duration) {
         let until = Instant::now() + pause;
@@ -87,7 +101,7 @@ impl Permit<'_> {
     /// Notes a success: after as many successes as there are permits, there is one permit more.
     pub(super) fn succeeded(&self) {
         let mut state = self.limiter.state();
-        state.successes += 1;
+        (state.successes, state.succeeded) = (state.successes + 1, state.succeeded + 1);
         if state.allowed < state.max && state.successes >= state.allowed {
             (state.allowed, state.successes) = (state.allowed + 1, 0);
             self.limiter.left.notify_one();

@@ -56,7 +56,7 @@ impl Client {
         bytes: Bytes,
     ) -> Result<HeaderMap> {
         let request = ApiRequest::new(Method::PUT, self.url(&format!("manifests/{reference}")), &[200, 201, 202]);
-        let request = request.body(media_type, bytes)?;
+        let request = ApiRequest { is_manifest: true, ..request.body(media_type, bytes)? };
         let doing = format!("cannot put the manifest {}{}", self.repository(), suffix(reference));
         let reply = self.request(&request).await.map_err(|error| self.explain(error, &doing))?;
         match content_digest(&reply.headers) {

@@ -1,0 +1,63 @@
+//! ECR's limits of requests per second: manifests are paced, and what is throttled slows the run down.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use ecr_push::sandbox::{Fault, Rules, Trouble};
+
+use super::ecr::Ecr;
+use super::harness::testdata;
+
+/// Writes a batch of so many pushes of one image, each to a tag of its own.
+fn batch(ecr: &Ecr, pushes: usize) -> String {
+    let path = ecr.env.scratch("pushes.txt");
+    let archive = testdata("docker-20.10-save.tar");
+    let lines: Vec<_> = (0..pushes).map(|n| format!("{archive} team/app:{n}\n")).collect();
+    fs::write(&path, lines.concat()).unwrap();
+    path
+}
+
+#[test]
+fn manifests_are_put_at_the_stated_rate_and_shards_divide_it() {
+    let ecr = Ecr::new();
+    let pushes = batch(&ecr, 9);
+    let start = Instant::now();
+    ecr.run(&["batch", &pushes, "--put-rate", "4"]).succeeds();
+    // Four at once, and four a second after them.
+    assert!(start.elapsed() > Duration::from_secs(2), "{:?}", start.elapsed());
+    // All images of a repository are in one part.
+    let ecr = Ecr::new();
+    let pushes = batch(&ecr, 9);
+    let start = Instant::now();
+    for shard in ["1/2", "2/2"] {
+        ecr.run(&["batch", &pushes, "--put-rate", "8", "--shard", shard]).succeeds();
+    }
+    assert!(start.elapsed() > Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(ecr.count("ecr:PutImage"), 9);
+}
+
+#[test]
+fn a_registry_that_takes_one_request_at_a_time_gets_every_image() {
+    let ecr = Ecr::with(&["team/app"], Rules { most_at_once: Some(1), ..Rules::default() });
+    ecr.run(&["batch", &batch(&ecr, 12), "--retries", "2"])
+        .succeeds()
+        .stderr_has(&["12 images: 12 pushed, 0 already up to date, 0 failed"]);
+    assert!(ecr.log().iter().any(|entry| entry.status == 429), "{}", ecr.story());
+}
+
+#[test]
+fn throttled_manifests_are_put_in_the_end() {
+    let throttle = Trouble::Throttle { retry_after: None };
+    let faults = (0..4).map(|n| Fault::once("ecr:PutImage", throttle.clone()).after(n * 4).times(2)).collect();
+    let ecr = Ecr::with(&["team/app"], Rules { faults, ..Rules::default() });
+    ecr.run(&["batch", &batch(&ecr, 8)]).succeeds();
+    assert_eq!(ecr.count("ecr:PutImage"), 8 + 4 * 2);
+}
+
+#[test]
+fn a_rate_of_nothing_is_an_error() {
+    let ecr = Ecr::new();
+    ecr.run(&["batch", &batch(&ecr, 1), "--put-rate", "0"])
+        .fails_with(2)
+        .stderr_has(&["--put-rate must be at least 1"]);
+}
