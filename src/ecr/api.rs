@@ -1,6 +1,7 @@
 //! The ECR API: its client, logins, and lookups of images and layers. The SDK retries.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_ecr::Client;
@@ -45,6 +46,8 @@ pub(crate) struct Ecr {
     pub(super) client: Client,
     pub(super) settings: Settings,
     region: String,
+    /// The caller's account, once a login has shown it.
+    pub(super) account: Arc<OnceLock<String>>,
 }
 
 /// The result of GetAuthorizationToken.
@@ -93,7 +96,7 @@ impl Ecr {
         let config = aws_sdk_ecr::config::Builder::from(&settings.config).retry_classifier(HardQuotas);
         let config = config.endpoint_resolver(CustomFirst::<DefaultResolver>::default()).build();
         let region = settings.config.region().map(ToString::to_string).unwrap_or_default();
-        Ok(Self { client: Client::from_conf(config), settings, region })
+        Ok(Self { client: Client::from_conf(config), settings, region, account: Arc::default() })
     }
 
     /// Returns the scope of its logins, which other clients with the same scope share: the region and the kind of endpoint.

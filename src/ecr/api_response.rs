@@ -55,6 +55,7 @@ actions! {
     ecr::describe_repositories::DescribeRepositoriesError = "ecr:DescribeRepositories",
     ecr::describe_repository_creation_templates::DescribeRepositoryCreationTemplatesError =
         "ecr:DescribeRepositoryCreationTemplates",
+    ecr::get_account_setting::GetAccountSettingError = "ecr:GetAccountSetting",
     ecr::get_authorization_token::GetAuthorizationTokenError = "ecr:GetAuthorizationToken",
     ecr::initiate_layer_upload::InitiateLayerUploadError = "ecr:InitiateLayerUpload",
     ecr::put_lifecycle_policy::PutLifecyclePolicyError = "ecr:PutLifecyclePolicy",

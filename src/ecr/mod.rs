@@ -9,6 +9,7 @@
 //! - Advice: `advice`. An error of ECR is one row in `advice/table.rs`.
 
 mod access;
+mod account;
 mod advice;
 mod api;
 mod api_response;

@@ -6,6 +6,7 @@ use super::agreement::Agreement;
 use super::event::{Event, Events};
 use super::options::{Options, PushRequest};
 use super::policies::Policies;
+use super::run_blobs::RunBlobs;
 use crate::compress::Pool;
 use crate::reuse::LayerCache;
 
@@ -17,6 +18,8 @@ pub(super) struct Run {
     pub(super) policies: Policies,
     /// The local layer cache.
     pub(super) cache: LayerCache,
+    /// Where blobs are, and which are being sent.
+    pub(super) blobs: RunBlobs,
     pub(super) pool: Arc<Pool>,
 }
 

@@ -116,7 +116,7 @@ fn not_used(Candidate { stored, why }: &Candidate, available: &Blobs) -> String 
         Some(None) => format!("{blob} exists, but the registry does not report its size, and a file name is not proof"),
         None => match why {
             Evidence::Stated => format!("{blob} is not in the repository"),
-            Evidence::Cached | Evidence::Named | Evidence::RemoteImage | Evidence::Origin => {
+            Evidence::Cached | Evidence::Named | Evidence::RemoteImage | Evidence::Origin | Evidence::Run => {
                 format!("{blob} is not in the repository ({})", why.text())
             }
         },

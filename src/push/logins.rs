@@ -116,6 +116,7 @@ impl Logins {
         let ecr = self.apis.get(key, connect).await?;
         let log_in = async || self.log_in(&ecr).await;
         let amazon = self.regions.get((ecr.login_scope(), endpoint_override), log_in).await?;
+        ecr.note_account(&amazon.own);
         Ok((ecr, amazon))
     }
 

@@ -11,6 +11,7 @@
 
 mod agreement;
 mod availability;
+mod blob_upload;
 mod bundle;
 mod compose;
 pub(crate) mod compression;
@@ -41,6 +42,7 @@ mod referrers;
 mod remote;
 mod repository;
 mod retag;
+mod run_blobs;
 mod savings;
 mod session;
 mod shard;

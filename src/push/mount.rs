@@ -11,6 +11,7 @@ use super::availability::available;
 use super::options::Reuse;
 use super::plan::{self, Blobs, LayerAction, PlannedLayer};
 use super::remote::{configs, platforms};
+use super::run_blobs::Mounting;
 use super::session::TargetSession;
 use super::time_limit::{described, in_time};
 use crate::archive::Image;
@@ -92,6 +93,22 @@ async fn look_up(
         false => reuse::read_images(&client, manifests, configs(image)).await?,
     };
     Ok((images, blobs))
+}
+
+/// Returns whether the registry mounts blobs, as far as ECR's settings of the account state it.
+pub(super) async fn blob_mounting(session: &TargetSession) -> Mounting {
+    let Some((ecr, place)) = session.ecr.as_ref().filter(|_| session.options().layers.reuse != Reuse::Off) else {
+        return Mounting::Unknown;
+    };
+    match in_time(ecr.blob_mounting(&place.host)).await {
+        Ok(Some(true)) => Mounting::Works,
+        Ok(Some(false)) => Mounting::Off,
+        Ok(None) => Mounting::Unknown,
+        Err(error) => {
+            debug!("whether {} mounts blobs is not known: {}", session.host, described(&error));
+            Mounting::Unknown
+        }
+    }
 }
 
 /// Returns why layers of another repository are sent all the same, in a line.

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::compression::{CompressionPolicy, family, may_be_compressed, spec};
 use crate::archive::{self, Image, Layer, Manifest, Origin, Provenance};
-use crate::compress::{Compression, CompressionSpec};
+use crate::compress::{Compression, CompressionSpec, LayerSummary};
 use crate::oci::{Digest, Family, Host, LayerId, Repository};
 use crate::request_log::Named;
 use crate::reuse::{CachedLayer, LayerCache, RemoteImage, RemoteLayer};
@@ -49,6 +49,11 @@ impl PlannedLayer {
     /// What the manifest that is put calls the layer, stored like this.
     pub fn media_type(&self, stored: &Stored) -> Option<String> {
         self.media_type.clone().or_else(|| self.family.layer(stored.compression).map(str::to_owned))
+    }
+
+    /// Returns what the layer is in the registry, once it is sent.
+    pub(super) fn stored(&self, sent: &LayerSummary) -> Stored {
+        Stored { digest: sent.digest, size: sent.size, compression: self.spec.compression() }
     }
 
     /// What was sent before its image was known, as what it is in that.
@@ -107,6 +112,8 @@ pub enum Evidence {
     RemoteImage,
     /// The archive says that it came from that repository.
     Origin,
+    /// Another push of the run has sent it, or found it.
+    Run,
 }
 
 impl Evidence {
@@ -118,6 +125,7 @@ impl Evidence {
             Self::Stated => "exists in the repository",
             Self::RemoteImage => "part of an image in the repository",
             Self::Origin => "the archive names this repository as its source",
+            Self::Run => "seen in another push of this run",
         }
     }
 }
@@ -261,6 +269,15 @@ fn candidates(layer: &Layer, spec: CompressionSpec, family: Family, cache: &Laye
 
 fn took(layer: &Layer, cache: &LayerCache) -> Option<Duration> {
     layer.diff_id.and_then(|diff_id| cache.took(&diff_id))
+}
+
+/// Returns whether a layer would be sent as the very blob that replaces it.
+pub(crate) fn is_as_sent(wanted: &PlannedLayer, stored: &Stored, cache: &LayerCache) -> bool {
+    if wanted.is_verbatim() {
+        return true;
+    }
+    let known = wanted.layer.diff_id.map(|diff_id| cache.find(&diff_id)).unwrap_or_default();
+    known.iter().any(|known| known.digest == stored.digest && known.recipe == wanted.spec.name())
 }
 
 /// The configs of an image.

@@ -3,6 +3,7 @@
 use futures_util::future::join;
 
 use super::availability::ask;
+use super::blob_upload::check_size;
 use super::compose::{root_digest, stated_digest};
 use super::lookup::{TagLookup, conflict, decide, look_up_rule, report_unchanged};
 use super::mount::find_mounts;
@@ -10,10 +11,10 @@ use super::plan::{self, LayerAction, PlannedLayer};
 use super::producer::{missing, streamed_otherwise};
 use super::record::Record;
 use super::remote::{Known, read_images};
+use super::run_blobs;
 use super::session::TargetSession;
 use super::source::SourceImage;
 use super::tags::{IfExists, ImageMatch, decide_tags};
-use super::upload::check_size;
 use crate::archive::{Content, Image, Layer, Manifest};
 use crate::error::Result;
 use crate::oci::{Digest, LayerId, OriginalManifest};
@@ -74,6 +75,7 @@ pub(super) async fn plan_image(
             .map_err(|error| error.hint("An artifact without a config uses `{}`: save it with that."))?;
     }
     let mut planned = plan::decide_layers(new, &known.blobs);
+    share(session, &planned);
     // What this repository cannot store, no other one of the registry can have.
     for (layer, _) in planned.iter().filter(|(_, action)| *action == LayerAction::Upload) {
         check_size(session, layer)?;
@@ -99,6 +101,17 @@ pub(super) async fn plan_image(
         })
     });
     Ok(Some(record.plan(session, planned, &known.blobs)))
+}
+
+/// Has other pushes know which layers the repository has, if they are the same blobs as those that would be sent.
+fn share(session: &TargetSession, planned: &[(PlannedLayer, LayerAction)]) {
+    for (layer, action) in planned {
+        if let (LayerAction::Reuse(candidate), Some(key)) = (action, run_blobs::key(layer))
+            && plan::is_as_sent(layer, &candidate.stored, &session.run.cache)
+        {
+            session.blobs.found(key, candidate.stored);
+        }
+    }
 }
 
 /// Finds out what the repository has of these layers, and adds to each which blobs would do in its place.

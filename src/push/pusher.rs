@@ -21,6 +21,7 @@ use super::publish::{configs, publish};
 use super::record::Record;
 use super::remote::{Known, suggest_reuse};
 use super::repository::look_up;
+use super::run_blobs::RunBlobs;
 use super::session::TargetSession;
 use super::source::{self, ArchiveReader, OpenedImage, SourceImage, TargetSource, open_archive};
 use super::upload::Uploader;
@@ -105,7 +106,7 @@ impl PusherBuilder {
             LayerCache::default()
         });
         let pool = Arc::new(Pool::start(options.layers.threads));
-        let run = Arc::new(Run { options, events, policies, cache, pool });
+        let run = Arc::new(Run { options, events, policies, cache, blobs: RunBlobs::default(), pool });
         let registries = Arc::new(Registries::new(&run, trust));
         Ok(Pusher { run, registries })
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::debug;
 
 use super::outcome::{LayerOutcome, TargetOutcome};
-use super::plan::{Blobs, LayerAction, PlannedLayer, Stored};
+use super::plan::{Blobs, Candidate, LayerAction, PlannedLayer, Stored};
 use super::session::TargetSession;
 use super::source::TargetSource;
 use super::tags::{PlannedTag, TagOutcome, TagPlan, TagState};
@@ -15,7 +15,7 @@ use super::{Event, explain};
 use crate::archive::Layer;
 use crate::compress::{CompressionSpec, Meter};
 use crate::error::{Error, Kind, Result};
-use crate::oci::{Digest, LayerId, OriginalManifest, Tag};
+use crate::oci::{Digest, LayerId, OriginalManifest, Repository, Tag};
 
 /// What is true of a push to one target so far.
 #[derive(Debug, Default)]
@@ -103,11 +103,27 @@ impl Record {
         took
     }
 
-    /// Has a layer sent that was to be mounted, and returns where from.
-    pub(super) fn send_instead(&mut self, id: &LayerId) -> Option<(LayerRecord, crate::oci::Repository)> {
+    /// Returns whether a layer is still to be sent.
+    pub(super) fn to_upload(&self, id: &LayerId) -> bool {
+        self.layer(id).is_some_and(|layer| layer.stored.is_none() && layer.action == LayerAction::Upload)
+    }
+
+    /// Sets another action for a layer that is still to be sent, and returns it.
+    pub(super) fn decide_again(&mut self, id: &LayerId, action: LayerAction) -> Option<LayerRecord> {
+        let is_it = |layer: &&mut LayerRecord| layer.planned.id == *id && layer.stored.is_none();
+        let layer = self.layers.iter_mut().find(is_it)?;
+        if let LayerAction::Reuse(candidate) = &action {
+            layer.stored = Some(candidate.stored);
+        }
+        layer.action = action;
+        Some(layer.clone())
+    }
+
+    /// Has a layer sent that was to be mounted, and returns what from where.
+    pub(super) fn send_instead(&mut self, id: &LayerId) -> Option<(LayerRecord, Candidate, Repository)> {
         let layer = self.layers.iter_mut().find(|layer| layer.planned.id == *id)?;
         match std::mem::replace(&mut layer.action, LayerAction::Upload) {
-            LayerAction::Mount(_, from) => Some((layer.clone(), from)),
+            LayerAction::Mount(candidate, from) => Some((layer.clone(), candidate, from)),
             LayerAction::Reuse(_) | LayerAction::Upload => None,
         }
     }

@@ -12,6 +12,7 @@ use super::connect::Connection;
 use super::context::{PushContext, Run};
 use super::options::Options;
 use super::plan::{LayerAction, PlannedLayer};
+use super::run_blobs::PushBlobs;
 use crate::ecr::{self, Ecr, EcrPublic, RepositoryLocation, UploadProbe};
 use crate::error::{Advice, Code, Error, Kind};
 use crate::oci::{Host, OriginalManifest, Repository, Tag, Target};
@@ -36,6 +37,8 @@ pub(super) struct TargetSession {
     pub(super) host: Host,
     pub(super) repository: Repository,
     pub(super) tags: Vec<Tag>,
+    /// The blobs of the registry, as seen in this run.
+    pub(super) blobs: Arc<PushBlobs>,
     /// ECR's API, unless there are no AWS credentials for it.
     pub(super) ecr: Option<(Ecr, RepositoryLocation)>,
     /// The repository, if it is a private one of ECR's.
@@ -78,6 +81,8 @@ impl TargetSession {
         stop: CancellationToken,
     ) -> Self {
         let Connection { client, host, ecr, place, public } = connection;
+        // ECR mounts what a manifest refers to (https://github.com/aws/containers-roadmap/issues/2860).
+        let blobs = run.blobs.begin(&host, &target.repository, place.is_some());
         Self {
             run: Arc::clone(run),
             id,
@@ -88,6 +93,7 @@ impl TargetSession {
             host,
             repository: target.repository.clone(),
             tags: tags(target, &[]),
+            blobs,
             ecr,
             place,
             public,

@@ -7,24 +7,26 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
+use tracing::debug;
 
 use super::Event;
 use super::availability::available;
+use super::blob_upload::{blob, check_size, remember, send_config, send_streamed};
 use super::hub::Hub;
-use super::mount::not_mounted;
-use super::plan::{self, Blobs, LayerAction, PlannedLayer, Stored};
+use super::mount::{blob_mounting, not_mounted};
+use super::plan::{self, Blobs, Candidate, Evidence, LayerAction, PlannedLayer, Stored};
 use super::record::{LayerRecord, Record};
 use super::remote::Known;
+use super::run_blobs::{self, BlobKey, Changes, Next};
 use super::session::TargetSession;
 use super::source::{OfferedLayer, TargetSource};
 use crate::archive::Config;
-use crate::compress::{CompressionSpec, DataBlock, LayerSummary, Meter};
-use crate::error::{Advice, Error, Result, Setting};
+use crate::compress::LayerSummary;
+use crate::error::{Error, Result};
 use crate::oci::{Digest, LayerId, Repository};
-use crate::registry::{self, Blob, DEFAULT_CHUNK_SIZE, LayerData, LayerStream, Mount, OpenedUpload};
-use crate::request_log::{Subject, TargetId};
-use crate::reuse::CachedLayer;
+use crate::registry::{self, DEFAULT_CHUNK_SIZE, Mount, OpenedUpload};
+use crate::request_log::TargetId;
 
 /// What a layer that is larger than a chunk takes of the memory.
 const KIB_OF_A_CHUNK: u32 = (DEFAULT_CHUNK_SIZE >> 10) as u32;
@@ -32,7 +34,7 @@ const KIB_OF_A_CHUNK: u32 = (DEFAULT_CHUNK_SIZE >> 10) as u32;
 /// How long uploads in progress may take to end once something failed.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// Uploads what one target needs. It never waits for another target.
+/// Uploads what one target needs. It waits for another push only where that sends the same blob ([`run_blobs`]).
 pub(super) struct Uploader<'a> {
     session: &'a TargetSession,
     source: Arc<LayerSource>,
@@ -45,6 +47,10 @@ pub(super) struct Uploader<'a> {
     memory: Arc<Semaphore>,
     /// Repositories whose layers were not all mounted, which is reported once.
     not_mounted: Vec<Repository>,
+    /// What happens to blobs in other pushes.
+    changes: Changes,
+    /// Since when layers of the queue wait for other pushes.
+    waits_since: Option<Instant>,
 }
 
 /// Something to be sent.
@@ -57,6 +63,8 @@ enum Item {
 enum Step {
     Decided(Arc<OfferedLayer>, Vec<PlannedLayer>, Result<Blobs>),
     Mounted(Box<(LayerRecord, Instant, Stored, Result<Mount>)>),
+    /// Another push has begun to send the layer meanwhile.
+    Deferred(LayerId),
     Sent(Box<(LayerRecord, Instant, Result<LayerSummary>)>),
     Config(Digest, u64, Result<()>),
 }
@@ -94,6 +102,8 @@ impl<'a> Uploader<'a> {
             steps: FuturesUnordered::new(),
             memory: Arc::new(Semaphore::new(kib.min(Semaphore::MAX_PERMITS))),
             not_mounted: Vec::new(),
+            changes: session.blobs.changes(),
+            waits_since: None,
         }
     }
 
@@ -102,14 +112,20 @@ impl<'a> Uploader<'a> {
     /// # Errors
     /// The first error, after steps in progress have been brought to an end.
     pub(super) async fn send(mut self, layers: Vec<LayerId>, configs: Vec<Config>) -> Result<()> {
+        let keys = self.keys(&layers);
+        need(self.session, &keys).await;
         let layers = layers.into_iter().map(Item::Layer);
         self.queue.extend(layers.chain(configs.into_iter().map(Item::Config)));
         let sent = async {
             loop {
                 self.fill()?;
-                match self.steps.next().await {
-                    Some(step) => self.finish(step)?,
-                    None => return Ok(()),
+                tokio::select! {
+                    Some(step) = self.steps.next(), if !self.steps.is_empty() => self.finish(step)?,
+                    () = self.changes.next(), if self.waits_since.is_some() => {}
+                    () = self.session.stop.cancelled(), if self.steps.is_empty() && self.waits_since.is_some() => {
+                        return Err(Error::interrupted());
+                    }
+                    else => return Ok(()),
                 }
             }
         };
@@ -130,45 +146,110 @@ impl<'a> Uploader<'a> {
         let mut has_more = true;
         loop {
             self.fill()?;
-            if !has_more && self.steps.is_empty() {
+            if !has_more && self.steps.is_empty() && self.queue.is_empty() {
                 return Ok(());
             }
             // Several targets take layers from a file, so a decision waits for nothing.
             let may_decide = source.is_shared() || self.steps.len() + self.queue.len() < self.lanes();
             tokio::select! {
                 Some(step) = self.steps.next(), if !self.steps.is_empty() => match step {
-                    Step::Decided(layer, planned, found) => self.plan(&layer, planned, found?),
+                    Step::Decided(layer, planned, found) => self.plan(&layer, planned, found?).await,
                     step => self.finish(step)?,
                 },
                 layer = source.next_layer(), if has_more && may_decide => match layer {
                     Some(layer) => self.decide(layer)?,
                     None => has_more = false,
                 },
+                () = self.changes.next(), if self.waits_since.is_some() => {}
                 () = self.session.stop.cancelled() => return Err(Error::interrupted()),
             }
         }
+    }
+
+    /// Returns the keys of layers.
+    fn keys(&self, layers: &[LayerId]) -> Vec<BlobKey> {
+        layers.iter().filter_map(|id| self.key(id)).collect()
+    }
+
+    /// Returns the key of a layer that other pushes may share: not of one that has to be read as it comes.
+    fn key(&self, id: &LayerId) -> Option<BlobKey> {
+        let is_held_up = self.source.streamed().get(id).is_some_and(|layer| !layer.is_spooled());
+        self.record.layer(id).filter(|_| !is_held_up).and_then(|layer| run_blobs::key(&layer.planned))
     }
 
     fn lanes(&self) -> usize {
         self.session.options().layers.concurrency.max(1)
     }
 
-    /// Begins as many of the waiting steps as may be in progress at a time.
+    /// Begins as many of the waiting steps as may be in progress at a time. What another push sends stays in the queue.
     fn fill(&mut self) -> Result<()> {
-        while self.steps.len() < self.lanes()
-            && let Some(item) = self.queue.pop_front()
-        {
-            match item {
-                Item::Layer(id) => self.begin(&id)?,
-                Item::Config(config) => self.send_config(config),
+        if self.queue.is_empty() || self.steps.len() >= self.lanes() {
+            self.waits_since = self.waits_since.filter(|_| !self.queue.is_empty());
+            return Ok(());
+        }
+        self.changes.mark_seen();
+        let keys = self.queue.iter().map(|item| match item {
+            Item::Layer(id) => self.record.to_upload(id).then(|| self.key(id)).flatten(),
+            Item::Config(_) => None,
+        });
+        let keys: Vec<Option<BlobKey>> = keys.collect();
+        let next = self.session.blobs.decide(&keys, self.waited());
+        let (queue, mut waiting) = (std::mem::take(&mut self.queue), VecDeque::new());
+        let mut is_waiting = false;
+        for (item, next) in queue.into_iter().zip(next) {
+            match (item, next) {
+                (item, _) if self.steps.len() >= self.lanes() => waiting.push_back(item),
+                (item, Next::Wait) => {
+                    self.hold(&item);
+                    is_waiting = true;
+                    waiting.push_back(item);
+                }
+                (Item::Layer(id), next) => self.begin(&id, next)?,
+                (Item::Config(config), _) => self.send_config(config),
             }
         }
+        self.waits_since = match (is_waiting, waiting.is_empty()) {
+            (true, _) => self.waits_since.or_else(|| Some(Instant::now())),
+            // What is left has waited long enough.
+            (false, false) => self.waits_since,
+            (false, true) => None,
+        };
+        self.queue = waiting;
         Ok(())
     }
 
+    fn waited(&self) -> Duration {
+        self.waits_since.map(|since| since.elapsed()).unwrap_or_default()
+    }
+
+    /// Has no other target of this push wait for a layer that this one waits for.
+    fn hold(&self, item: &Item) {
+        if let Item::Layer(id) = item {
+            self.source.hub.decline(self.source.target, id);
+        }
+    }
+
     /// Begins to mount or send a layer, unless it is there already.
-    fn begin(&mut self, id: &LayerId) -> Result<()> {
-        let Some(layer) = self.record.missing_layer(id) else { return Ok(()) };
+    fn begin(&mut self, id: &LayerId, next: Next) -> Result<()> {
+        let layer = match next {
+            Next::Exists(stored) => {
+                let found = LayerAction::Reuse(Candidate { stored, why: Evidence::Run });
+                if let Some(layer) = self.record.decide_again(id, found) {
+                    self.source.hub.decline(self.source.target, id);
+                    self.source.streamed().remove(id);
+                    self.session.emit(layer.event(self.session));
+                }
+                return Ok(());
+            }
+            Next::Mount(stored, from) => {
+                let mount = LayerAction::Mount(Candidate { stored, why: Evidence::Run }, from);
+                let layer = self.record.decide_again(id, mount);
+                layer.iter().for_each(|layer| self.session.emit(layer.event(self.session)));
+                layer
+            }
+            Next::Send | Next::Wait => self.record.missing_layer(id),
+        };
+        let Some(layer) = layer else { return Ok(()) };
         check_size(self.session, &layer.planned)?;
         match &layer.action {
             LayerAction::Mount(candidate, from) => {
@@ -192,10 +273,19 @@ impl<'a> Uploader<'a> {
     /// Begins to send a layer, in the session that is open for it already, if one is.
     fn upload(&mut self, layer: LayerRecord, opened: Option<OpenedUpload>) {
         let (session, source, memory) = (self.session, Arc::clone(&self.source), Arc::clone(&self.memory));
+        let (key, waited) = (self.key(&layer.planned.id), self.waited());
         self.steps.push(Box::pin(async move {
             let kib = u32::try_from(layer.planned.layer.bytes.len() >> 10).unwrap_or(u32::MAX).min(KIB_OF_A_CHUNK);
             // It is never closed.
             let _memory = memory.acquire_many(kib).await.ok();
+            let sending = match (key, &opened) {
+                (None, _) => None,
+                (Some(key), Some(_)) => Some(session.blobs.claim_anyway(key, &layer.meter)),
+                (Some(key), None) => match session.blobs.claim(key, &layer.meter, waited) {
+                    None => return Step::Deferred(layer.planned.id),
+                    claimed => claimed,
+                },
+            };
             // It is worked on from now.
             let started = Instant::now();
             let streamed = source.streamed().get(&layer.planned.id).cloned();
@@ -209,7 +299,10 @@ impl<'a> Uploader<'a> {
             };
             let sent = match sent {
                 Err(error) => Err(session.explain_upload(error).await),
-                sent => sent,
+                Ok(summary) => {
+                    sending.into_iter().for_each(|sending| sending.end(layer.planned.stored(&summary)));
+                    Ok(summary)
+                }
             };
             Step::Sent(Box::new((layer, started, sent)))
         }));
@@ -233,6 +326,10 @@ impl<'a> Uploader<'a> {
         match step {
             // Of a layer that came too late.
             Step::Decided(..) => Ok(()),
+            Step::Deferred(id) => {
+                self.queue.push_front(Item::Layer(id));
+                Ok(())
+            }
             Step::Mounted(mounted) => {
                 let (layer, started, stored, mounted) = *mounted;
                 self.finish_mount(&layer, started, stored, mounted?);
@@ -263,6 +360,10 @@ impl<'a> Uploader<'a> {
         let id = &layer.planned.id;
         let (opened, why) = match mounted {
             Mount::Mounted => {
+                let is_as_sent = matches!(&layer.action, LayerAction::Mount(mounted, _) if mounted.why == Evidence::Run)
+                    || plan::is_as_sent(&layer.planned, &stored, &self.session.run.cache);
+                self.session.blobs.mounted(self.key(id).filter(|_| is_as_sent), stored);
+                self.source.streamed().remove(id);
                 let _not_sent = self.record.finish_layer(id, stored, started);
                 self.source.hub.decline(self.source.target, id);
                 let (target, layer) = (self.session.target(), layer.planned.named());
@@ -281,8 +382,12 @@ impl<'a> Uploader<'a> {
             }
             Mount::Refused(answer) => (None, answer.to_string()),
         };
-        if let Some((layer, from)) = self.record.send_instead(id) {
-            if !self.not_mounted.contains(&from) {
+        if let Some((layer, candidate, from)) = self.record.send_instead(id) {
+            // Nobody asked for it.
+            if let (Evidence::Run, Some(key)) = (candidate.why, self.key(id)) {
+                self.session.blobs.not_mounted(key, &from);
+                debug!("{}", not_mounted(self.session, &from, &why));
+            } else if !self.not_mounted.contains(&from) {
                 self.session.note(not_mounted(self.session, &from, &why));
                 self.not_mounted.push(from);
             }
@@ -292,8 +397,7 @@ impl<'a> Uploader<'a> {
     }
 
     fn finish_upload(&mut self, layer: &LayerRecord, started: Instant, sent: &LayerSummary) {
-        let LayerSummary { digest, size, .. } = *sent;
-        let stored = Stored { digest, size, compression: layer.planned.spec.compression() };
+        let stored = layer.planned.stored(sent);
         let took = self.record.finish_layer(&layer.planned.id, stored, started);
         // How long a layer took is not known if an earlier run sent a part of it.
         remember(self.session, &layer.planned, sent, Some(took).filter(|_| layer.meter.resumed_at() == 0));
@@ -301,7 +405,7 @@ impl<'a> Uploader<'a> {
             target: self.session.target(),
             layer: layer.planned.named(),
             bytes: layer.planned.layer.bytes.len(),
-            sent: size - layer.meter.resumed_at(),
+            sent: stored.size - layer.meter.resumed_at(),
         });
     }
 
@@ -327,7 +431,7 @@ impl<'a> Uploader<'a> {
     }
 
     /// Decides what happens to a layer of a pipe, and has it sent where that is needed.
-    fn plan(&mut self, layer: &Arc<OfferedLayer>, planned: Vec<PlannedLayer>, found: Blobs) {
+    async fn plan(&mut self, layer: &Arc<OfferedLayer>, planned: Vec<PlannedLayer>, found: Blobs) {
         if self.record.layer(&layer.planned.id).is_some() {
             return;
         }
@@ -338,6 +442,8 @@ impl<'a> Uploader<'a> {
         if is_sent {
             layer.claim();
             self.source.streamed().extend(ids.iter().map(|id| (*id, Arc::clone(layer))));
+            let keys = self.keys(&ids);
+            need(self.session, &keys).await;
             self.queue.extend(ids.into_iter().map(Item::Layer));
         }
     }
@@ -361,85 +467,9 @@ impl<'a> Uploader<'a> {
     }
 }
 
-/// Checks that the registry stores a layer of that size, as far as it is known before the layer is compressed.
-///
-/// # Errors
-/// If it does not.
-pub(super) fn check_size(session: &TargetSession, planned: &PlannedLayer) -> Result<()> {
-    if !matches!(planned.spec, CompressionSpec::Keep { .. }) {
-        return Ok(());
-    }
-    let advice = || {
-        Advice::new("With gzip it is not empty, and the manifest gets another digest")
-            .setting_with("compression", "gzip")
-    };
-    registry::check_blob_size(&session.client, &session.subject(planned), planned.layer.bytes.len())
-        .map_err(|error| if error.advice().is_none() { error.hint(advice()) } else { error })
-}
-
-/// Sends a layer of a pipe: as it comes, or from a file where the registry may ask for it again.
-async fn send_streamed(
-    session: &TargetSession,
-    layer: &LayerRecord,
-    streamed: &OfferedLayer,
-    opened: Option<OpenedUpload>,
-) -> Result<LayerSummary> {
-    let (client, total) = (&session.client, layer.planned.layer.bytes.len());
-    // The response may show whether the registry can ever ask for the layer again.
-    let opened = match opened {
-        None if client.may_reject_chunks(total) => Some(client.open_upload(&session.subject(&layer.planned)).await?),
-        opened => opened,
-    };
-    let reason_to_spool = if !client.reports_upload_status() {
-        Some(
-            "each layer is in a temporary file until it is uploaded, because the registry may lose an interrupted upload",
-        )
-    } else if client.may_reject_chunks(total) {
-        Some("large layers are in a temporary file until one is uploaded, because this registry is unknown")
-    } else {
-        None
-    };
-    let first = streamed.open(reason_to_spool);
-    let blob = Blob { is_repeatable: streamed.is_spooled(), ..blob(session, layer) };
-    registry::upload(client, &blob, opened, first, || streamed.open(None)).await
-}
-
-/// Uploads a config.
-///
-/// # Errors
-/// If the registry refuses it, or does not answer.
-async fn send_config(session: &TargetSession, config: &Config) -> Result<()> {
-    let size = config.bytes.len() as u64;
-    let stream = || {
-        let (sender, receiver) = mpsc::channel(2);
-        let piece = DataBlock { bytes: config.bytes.clone(), position: size };
-        let summary = LayerSummary { digest: config.digest, size, diff_id: None };
-        // The channel has capacity for both.
-        let _sent = sender.try_send(LayerData::Data(piece)).and_then(|()| sender.try_send(LayerData::End(summary)));
-        LayerStream::own(receiver)
-    };
-    let subject = Subject::Config(config.digest);
-    let blob = Blob { subject, identity: None, is_repeatable: true, meter: Arc::new(Meter::new(size)) };
-    match registry::upload(&session.client, &blob, None, stream(), stream).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(session.explain_upload(error).await),
-    }
-}
-
-fn blob(session: &TargetSession, layer: &LayerRecord) -> Blob {
-    let subject = session.subject(&layer.planned);
-    Blob { subject, identity: layer.planned.identity(), is_repeatable: true, meter: Arc::clone(&layer.meter) }
-}
-
-/// Notes in the layer cache what a layer has become.
-fn remember(session: &TargetSession, planned: &PlannedLayer, sent: &LayerSummary, took: Option<Duration>) {
-    let Some(diff_id) = sent.diff_id else { return };
-    let known = CachedLayer::new(diff_id, sent.digest, sent.size, planned.spec);
-    let known = match took {
-        Some(took) => known.with_time(took),
-        None => known,
-    };
-    if let Err(error) = session.run.cache.record(known) {
-        session.note(format!("layer cache disabled: {error} ({})", Setting::with("cache", "FILE")));
-    }
+/// Has other pushes know which blobs this one needs, and finds out whether the registry mounts those that are shared.
+async fn need(session: &TargetSession, keys: &[BlobKey]) {
+    let needed = session.blobs.need(keys, blob_mounting(session));
+    // After a stop it does not matter.
+    let _known = session.stop.run_until_cancelled(needed).await;
 }

@@ -5,7 +5,6 @@
 //! and only the registry has to confirm that the blob still exists. Each line is appended by a single write, so concurrent
 //! runs do not corrupt the file. If it is lost, layers are compressed and uploaded again.
 
-use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,12 +13,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::recent::Recent;
 use crate::compress::{Compression, CompressionSpec};
 use crate::file;
 use crate::oci::{DiffId, Digest};
 
 /// The size in bytes above which the older half of the file is removed when it is opened: about 4,000 layers.
 const FILE_LIMIT: u64 = 1 << 20;
+
+/// The most uncompressed layers that a run remembers: more than a file has, and some MiB of memory.
+const MAX_LAYERS: usize = 16_384;
 
 /// A blob to which an uncompressed layer was compressed.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -63,11 +66,17 @@ impl CachedLayer {
 #[derive(Debug, Default)]
 pub(crate) struct LayerCache(Mutex<State>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// The file. `None` if there is none, or if it cannot be written.
     path: Option<PathBuf>,
-    entries: HashMap<DiffId, Vec<CachedLayer>>,
+    entries: Recent<DiffId, Vec<CachedLayer>>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { path: None, entries: Recent::new(MAX_LAYERS) }
+    }
 }
 
 impl LayerCache {
@@ -97,11 +106,11 @@ impl LayerCache {
     pub(crate) fn read(path: Option<PathBuf>) -> io::Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let Some(text) = text_of(&path)? else { return Ok(Self::default()) };
-        let mut entries: HashMap<DiffId, Vec<CachedLayer>> = HashMap::new();
+        let mut state = State { path: Some(path), ..State::default() };
         for entry in parse(&text) {
-            entries.entry(entry.diff_id).or_default().push(entry);
+            state.entries.get_or_insert(&entry.diff_id, Vec::new).push(entry);
         }
-        Ok(Self(Mutex::new(State { path: Some(path), entries })))
+        Ok(Self(Mutex::new(state)))
     }
 
     /// Returns the number of entries.
@@ -126,7 +135,7 @@ impl LayerCache {
     /// cache.
     pub(crate) fn record(&self, entry: CachedLayer) -> io::Result<()> {
         let mut state = self.state();
-        let known = state.entries.entry(entry.diff_id).or_default();
+        let known = state.entries.get_or_insert(&entry.diff_id, Vec::new);
         if known.iter().any(|known| known.covers(&entry)) {
             return Ok(());
         }

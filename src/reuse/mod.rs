@@ -2,8 +2,10 @@
 //! in the registry.
 
 mod cache;
+mod recent;
 mod remote_image;
 
 pub(crate) use cache::{CachedLayer, LayerCache};
+pub(crate) use recent::Recent;
 pub(crate) use remote_image::{RemoteImage, RemoteLayer};
 pub(crate) use remote_image::{is_image_with, layer_blobs, read_images, read_manifests};

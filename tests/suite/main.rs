@@ -121,6 +121,7 @@ mod policy;
 mod profiles;
 mod proxy_errors;
 mod quick_start;
+mod rates;
 mod regions;
 mod registry_errors;
 mod release_artifacts;
@@ -137,6 +138,7 @@ mod resource_limits;
 mod resume;
 mod retag;
 mod schedules;
+mod shared_layers;
 mod signed_images;
 #[cfg(unix)]
 mod silent_pipes;
