@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ecr_push::Source;
-use ecr_push::internals::{self, Archive, Spool};
+use ecr_push::internals::{self, Archive, ChildProcesses, Spool};
 use serde_json::json;
 
 /// The number of entries: a layout of thousands of images has as many.
@@ -48,6 +48,7 @@ fn open(path: &Path) -> Arc<Archive> {
         folder: Path::new("no temporary file is needed"),
         watch: &|_| ControlFlow::Continue(()),
         handler: None,
+        processes: &ChildProcesses::default(),
     };
     internals::open(&Source::Path(path.to_owned()), &spool).unwrap()
 }

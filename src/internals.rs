@@ -1,8 +1,8 @@
 //! What the benchmarks, the fuzz targets and the tests of this package use. Not part of the API: it changes at any time.
 
 pub use crate::archive::{
-    Archive, Child, Content, Image, Layer, Manifest, Replacements, Role, Spool, StoredLayer, compose_index,
-    compose_manifest, open,
+    Archive, Child, ChildProcesses, Content, Image, Layer, Manifest, Replacements, Role, Spool, StoredLayer,
+    compose_index, compose_manifest, open,
 };
 use crate::compress::{BlockCompressor as _, GzipEncoder};
 pub use crate::compress::{

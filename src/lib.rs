@@ -90,7 +90,9 @@ mod tls;
 
 pub use tokio_util::sync::CancellationToken;
 
-pub use archive::{Attestations, ImageSelector, OpenedArchive, Platforms, Selection, Source};
+pub use archive::{
+    Attestations, ContainerEngine, EngineImage, ImageSelector, OpenedArchive, Platforms, Selection, Source,
+};
 pub use cli::access_from_env;
 pub use compress::{GzipEncoder, Meter, ReadTimeline, Span, Stage};
 pub use ecr::{Access, Encryption, Mutability, NewRepository};

@@ -7,7 +7,7 @@ use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use ecr_push::internals::{self, ByteSource, Image, Spool, open};
+use ecr_push::internals::{self, ByteSource, ChildProcesses, Image, Spool, open};
 use ecr_push::{ImageSelector, Selection, Source};
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
@@ -189,6 +189,7 @@ pub(crate) fn image(archive: &Path) -> Image {
         folder: Path::new("no temporary file is needed"),
         watch: &|_| ControlFlow::Continue(()),
         handler: None,
+        processes: &ChildProcesses::default(),
     };
     open(&Source::Path(archive.to_owned()), &spool)
         .unwrap()

@@ -154,11 +154,16 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::archive::{self, Source, Spool};
+    use crate::archive::{self, ChildProcesses, Source, Spool};
 
     fn archive(name: &str) -> Archive {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name);
-        let spool = Spool { folder: Path::new("/nowhere"), watch: &|_| ControlFlow::Continue(()), handler: None };
+        let spool = Spool {
+            folder: Path::new("/nowhere"),
+            watch: &|_| ControlFlow::Continue(()),
+            handler: None,
+            processes: &ChildProcesses::default(),
+        };
         archive::list(&Source::Path(path), &spool).unwrap()
     }
 
@@ -207,7 +212,12 @@ mod tests {
         let path = folder.path().join("image.tar");
         std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/docker-20.10-save.tar"), &path).unwrap();
         let archive = {
-            let spool = Spool { folder: folder.path(), watch: &|_| ControlFlow::Continue(()), handler: None };
+            let spool = Spool {
+                folder: folder.path(),
+                watch: &|_| ControlFlow::Continue(()),
+                handler: None,
+                processes: &ChildProcesses::default(),
+            };
             archive::list(&Source::Path(path.clone()), &spool).unwrap()
         };
         File::options().write(true).open(&path).unwrap().set_len(0).unwrap();

@@ -14,6 +14,7 @@
 //!    how a layer is compressed.
 //! 2. Add its `mod` line and a row to the table in `formats.rs`.
 
+mod child_processes;
 mod compose;
 mod contents;
 #[cfg(feature = "sandbox")]
@@ -21,6 +22,7 @@ mod demo;
 mod diagnose_bytes;
 mod diagnose_files;
 mod document;
+mod engine;
 mod file_names;
 mod files;
 mod format;
@@ -48,12 +50,14 @@ mod tar_index;
 #[cfg(test)]
 mod tests;
 
+pub use child_processes::ChildProcesses;
 pub use compose::{Replacements, StoredLayer, compose_index, compose_manifest};
 pub(crate) use compose::{check_manifest_size, unchanged};
 pub use contents::Archive;
 pub(crate) use contents::Unusable;
 #[cfg(feature = "sandbox")]
 pub(crate) use demo::demo_archive;
+pub use engine::{ContainerEngine, EngineImage};
 pub(crate) use image_name::NameParts;
 pub use image_selector::ImageSelector;
 pub(crate) use join::join;

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, IsTerminal as _, Seek as _};
+use std::io::{self, IsTerminal as _, Read, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::child_processes::ChildProcesses;
 use super::contents::Archive;
+use super::engine::EngineImage;
 use super::shell::quoted;
 use crate::error::{Advice, Code, Error, Result};
 use crate::file;
@@ -26,6 +28,8 @@ pub enum Source {
     Path(PathBuf),
     /// The program's standard input.
     StandardInput,
+    /// An image in the storage of a container engine, whose program writes the archive into a pipe.
+    Engine(EngineImage),
     /// An archive that is open, for pushes of several of its images.
     Opened(OpenedArchive),
 }
@@ -48,17 +52,37 @@ impl fmt::Debug for OpenedArchive {
     }
 }
 
-/// How the bytes of a source can be read.
-pub(super) enum Access {
-    /// By position. The value is the length in bytes.
-    Seekable(u64),
-    /// Once, from start to end. The value is the kind of file, for messages.
-    Once(&'static str),
+/// The bytes of a source.
+pub(super) enum Input<'a> {
+    /// A file that is read by position, and its length in bytes.
+    Seekable(File, u64),
+    /// Bytes that are read once, from start to end, and what they are, for messages.
+    Once(Box<dyn Read + 'a>, &'static str),
+}
+
+impl Input<'_> {
+    /// Returns what the bytes are, if they can be read only once.
+    pub(super) fn once(&self) -> Option<&'static str> {
+        match self {
+            Self::Seekable(..) => None,
+            Self::Once(_, what) => Some(what),
+        }
+    }
+}
+
+impl Read for Input<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Seekable(file, _) => file.read(buffer),
+            Self::Once(bytes, _) => bytes.read(buffer),
+        }
+    }
 }
 
 impl Source {
-    /// Opens a file or a stream. For a named pipe, this waits until it has a writer.
-    pub(super) fn open(&self) -> Result<(File, Access)> {
+    /// Opens a file or a stream. For a named pipe, this waits until it has a writer. The program of a container engine is one
+    /// of `processes`.
+    pub(super) fn open<'a>(&'a self, processes: &'a ChildProcesses) -> Result<Input<'a>> {
         let failed = |error| self.cannot_read(error);
         let mut file = match self {
             Self::Path(path) => {
@@ -75,7 +99,11 @@ impl Source {
                 file
             }
             Self::StandardInput => file::standard_input().map_err(failed)?,
-            Self::Opened(archive) => return archive.0.source.open(),
+            Self::Engine(image) => {
+                let (stream, what) = image.save(processes)?;
+                return Ok(Input::Once(Box::new(stream), what));
+            }
+            Self::Opened(archive) => return archive.0.source.open(processes),
         };
         if file.is_terminal() {
             return Err(Error::usage(format!("{self} is a terminal, not an archive"))
@@ -91,18 +119,17 @@ impl Source {
                 file::wait_for_writer(&file).map_err(failed)?;
             }
         }
-        let access = if metadata.is_dir() {
-            return Err(Error::input(format!("{self} is a folder"))
+        if metadata.is_dir() {
+            Err(Error::input(format!("{self} is a folder"))
                 .code(Code::ArchiveUnrecognized)
-                .hint("Use its path instead of -."));
+                .hint("Use its path instead of -."))
         } else if !metadata.is_file() {
-            Access::Once(special(&metadata))
+            Ok(Input::Once(Box::new(file), special(&metadata)))
         } else if file.stream_position().map_err(failed)? > 0 {
-            Access::Once("a file that was read in part before")
+            Ok(Input::Once(Box::new(file), "a file that was read in part before"))
         } else {
-            Access::Seekable(metadata.len())
-        };
-        Ok((file, access))
+            Ok(Input::Seekable(file, metadata.len()))
+        }
     }
 
     /// Returns the error that the source cannot be read.
@@ -111,7 +138,12 @@ impl Source {
             (Self::Path(path), io::ErrorKind::NotFound) => nothing_at(path, error),
             (Self::Path(path), _) => cannot_open(path, error),
             (Self::Opened(archive), _) => archive.0.source.cannot_read(error),
-            (Self::StandardInput, _) => {
+            (Self::StandardInput | Self::Engine(_), _) => {
+                // The program of an engine has its own.
+                let error = match error.downcast::<Error>() {
+                    Ok(error) => return error,
+                    Err(error) => error,
+                };
                 Error::input(format!("cannot read {self}")).code(Code::ArchiveUnreadable).because(error)
             }
         }
@@ -122,6 +154,7 @@ impl Source {
         match self {
             Self::Path(path) => format!(" {}", quoted(&path.display().to_string())),
             Self::StandardInput => String::new(),
+            Self::Engine(image) => format!(" {}", image.operand()),
             Self::Opened(archive) => archive.0.source.operand(),
         }
     }
@@ -132,6 +165,7 @@ impl fmt::Display for Source {
         match self {
             Self::Path(path) => path.display().fmt(f),
             Self::StandardInput => f.write_str("standard input"),
+            Self::Engine(image) => image.fmt(f),
             Self::Opened(archive) => archive.0.source.fmt(f),
         }
     }
@@ -180,7 +214,7 @@ fn nothing_at(path: &Path, error: io::Error) -> Error {
     if text.parse::<Target>().is_ok_and(|image| !image.tags.is_empty()) {
         return missing.hint(
             Advice::new("The input is an archive, not the name of an image. To push an image that Docker has:")
-                .command(format!("docker save {text} | ecr-push - TARGET")),
+                .command(format!("ecr-push docker-daemon:{text} TARGET")),
         );
     }
     match std::env::current_dir() {

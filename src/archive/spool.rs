@@ -15,9 +15,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::child_processes::ChildProcesses;
 use super::diagnose_bytes::not_a_tar;
 use super::reencoding::is_reencoded;
-use super::source::{Access, Source};
+use super::source::{Input, Source};
 use super::streaming::{LayerHandler, is_streamable};
 use super::tar_index::TarIndex;
 use crate::compress::{FileCompression, size};
@@ -40,30 +41,33 @@ pub struct Spool<'a> {
     pub watch: &'a dyn Fn(u64) -> ControlFlow<()>,
     /// The handler of layers as they arrive, if the archive permits it: such an archive is not copied.
     pub handler: Option<LayerHandler<'a>>,
+    /// The processes that write archives into pipes.
+    pub processes: &'a ChildProcesses,
 }
 
 impl Spool<'_> {
     /// Returns the index of the tar in `source`, and a note if it cannot be read in place.
     pub(super) fn tar(&self, source: &Source) -> Result<(TarIndex, Option<String>)> {
-        let (mut file, access) = source.open()?;
-        let (mut start, label) = start_of(&mut file).map_err(|error| source.cannot_read(error))?;
+        let mut input = source.open(self.processes)?;
+        let once = input.once();
+        let (mut start, label) = start_of(&mut input).map_err(|error| source.cannot_read(error))?;
         let compression = FileCompression::of(&start).filter(|_| !is_reencoded(&start));
         let failed = |error, read| match compression {
             Some(compression) => broken(source, compression, error, read),
             None => source.cannot_read(error),
         };
         let mut least = 0;
-        let tar: Box<dyn Read> = match (compression, &access) {
+        let tar: Box<dyn Read> = match (compression, input) {
             (None, _) if !is_tar_header(&start) => return Err(not_a_tar(source, None, &start)),
-            (None, Access::Seekable(_)) => return Ok((TarIndex::read(Arc::new(file), label, source)?, None)),
-            (None, Access::Once(_)) => Box::new(file),
-            (Some(compression), access) => {
+            (None, Input::Seekable(file, _)) => return Ok((TarIndex::read(Arc::new(file), label, source)?, None)),
+            (None, Input::Once(bytes, _)) => bytes,
+            (Some(compression), mut input) => {
                 // The tar has at least the size of the compressed file, and the size that the file declares.
-                if let Access::Seekable(len) = access {
-                    let declared = compression.declared_size(&mut file).map_err(|error| source.cannot_read(error))?;
+                if let Input::Seekable(file, len) = &mut input {
+                    let declared = compression.declared_size(file).map_err(|error| source.cannot_read(error))?;
                     least = declared.unwrap_or_default().max(*len);
                 }
-                let mut tar = compression.decompress(BufReader::with_capacity(BUFFER, Cursor::new(start).chain(file)));
+                let mut tar = compression.decompress(BufReader::with_capacity(BUFFER, Cursor::new(start).chain(input)));
                 (start, _) = start_of(&mut tar).map_err(|error| failed(error, 0))?;
                 check_inside(source, compression, &start, &mut tar).map_err(|error| failed(error, 0))??;
                 Box::new(tar)
@@ -72,16 +76,16 @@ impl Spool<'_> {
         let is_streamable = is_streamable(&start);
         let tar = Cursor::new(start).chain(tar);
         let name = compression.map(FileCompression::name);
-        if let (Some(handler), Access::Once(what)) = (self.handler.filter(|_| is_streamable), &access) {
+        if let (Some(handler), Some(what)) = (self.handler.filter(|_| is_streamable), once) {
             let index = TarIndex::stream(tar, source, failed, handler)?;
             let compressed = name.map_or_else(String::new, |name| format!(", compressed with {name}"));
             return Ok((index, Some(format!("{source} is {what}{compressed}: streamed"))));
         }
         let (copy, len) = self.write(source, tar, least, failed)?;
-        let how = match (name, access) {
+        let how = match (name, once) {
             (Some(name), _) => format!("compressed with {name}: decompressed"),
-            (None, Access::Once(what)) => format!("{what}: copied"),
-            (None, Access::Seekable(_)) => "copied".into(),
+            (None, Some(what)) => format!("{what}: copied"),
+            (None, None) => "copied".into(),
         };
         let note = format!("{source} is {how} into a temporary file, {}", size(len));
         Ok((TarIndex::read(Arc::new(copy), 0, source)?, Some(note)))

@@ -68,7 +68,12 @@ fn fixture(name: &str) -> PathBuf {
 
 /// Opens an archive.
 fn open(path: &Path) -> Result<Archive> {
-    let spool = Spool { folder: &std::env::temp_dir(), watch: &|_| ControlFlow::Continue(()), handler: None };
+    let spool = Spool {
+        folder: &std::env::temp_dir(),
+        watch: &|_| ControlFlow::Continue(()),
+        handler: None,
+        processes: &ChildProcesses::default(),
+    };
     super::open(&Source::Path(path.to_owned()), &spool).map(Arc::unwrap_or_clone)
 }
 

@@ -18,7 +18,8 @@ use crate::push::Reuse;
 #[derive(Debug, clap::Args)]
 pub(super) struct PushArgs {
     /// Archive to push: a `docker save` tar, an OCI layout or a skopeo `dir:`, as a tar (compressed or not) or a
-    /// folder; - reads standard input
+    /// folder; - reads standard input; docker-daemon:NAME[:TAG] and containers-storage:NAME[:TAG] read from Docker and
+    /// podman
     #[arg(required = true)]
     pub(super) archive: Option<PathBuf>,
     /// Target: [HOST/]REPOSITORY[:TAG]; without HOST, your own ECR registry

@@ -236,7 +236,7 @@ fn line(
                     .code(Code::OptionConflict)
                     .hint("Write it to a file."));
             }
-            Source::Path(_) | Source::Opened(_) => {}
+            Source::Path(_) | Source::Engine(_) | Source::Opened(_) => {}
         }
     }
     Ok(Some((push, line.role_arn)))

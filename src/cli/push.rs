@@ -71,9 +71,9 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     let sandbox = args.sandbox();
     // A sandbox does not use the user's cache.
     let cache = args.cache.take().or_else(|| sandbox.is_none().then(|| default_cache(environment)).flatten());
-    let (archive, named_image) = transports::source(path.unwrap_or_default())?;
-    let selector = image_selector(args.image.take(), args.image_id.take(), args.index, named_image.clone())?;
-    let join = joined(std::mem::take(&mut args.join), &selector, named_image.is_some())?;
+    let (archive, selected) = transports::source(path.unwrap_or_default())?;
+    let selector = image_selector(args.image.take(), args.image_id.take(), args.index, selected.clone())?;
+    let join = joined(std::mem::take(&mut args.join), &selector, selected.is_some())?;
     let archives: Vec<&Source> = std::iter::once(&archive).chain(join.iter().map(|(source, _)| source)).collect();
     if archives.iter().filter(|archive| ***archive == Source::StandardInput).count() > 1 {
         return Err(Error::usage("two archives are on standard input")
@@ -197,9 +197,9 @@ fn prefixes(texts: &[String], bundle: &Bundle) -> Result<(Vec<Target>, Vec<Strin
 /// Parses the archives to join, each with the image that its transport names, or else that the options select.
 fn joined(archives: Vec<PathBuf>, selector: &ImageSelector, is_own: bool) -> Result<Vec<(Source, ImageSelector)>> {
     let read = |path| {
-        let (source, named) = transports::source(path)?;
-        let selector = match named {
-            Some(name) => ImageSelector::Name(name),
+        let (source, selected) = transports::source(path)?;
+        let selector = match selected {
+            Some(selected) => selected,
             // A transport selects an image of its own archive only.
             None if is_own => ImageSelector::Only,
             None => selector.clone(),

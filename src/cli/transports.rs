@@ -2,33 +2,30 @@
 
 use std::path::PathBuf;
 
-use crate::archive::Source;
+use crate::archive::{ContainerEngine, EngineImage, ImageSelector, Source};
 use crate::error::{Advice, Code, Error, Result};
 use crate::oci::{EcrHost, Host, Tag, region_code, strip_credentials};
 
 /// Transports of archives on disk (containers-transports(5)).
 const ON_DISK: [&str; 4] = ["docker-archive:", "oci-archive:", "oci:", "dir:"];
 
-/// Transports of images in the storage of another program, with that program.
-const IN_STORAGE: [(&str, &str); 2] = [("docker-daemon:", "docker"), ("containers-storage:", "podman")];
+/// Transports of images in the storage of a container engine, and their short forms.
+const IN_STORAGE: [(&str, ContainerEngine); 4] = [
+    ("docker-daemon:", ContainerEngine::Docker),
+    ("docker:", ContainerEngine::Docker),
+    ("containers-storage:", ContainerEngine::Podman),
+    ("podman:", ContainerEngine::Podman),
+];
 
-/// Parses an archive argument: a path, `-` for standard input, or a transport of skopeo. Also returns the image in a
-/// transport. A file whose name looks like a transport needs a `./`.
+/// Parses an archive argument: a path, `-` for standard input, or a transport of skopeo. Also returns what a transport
+/// selects of the archive. A file whose name looks like a transport needs a `./`.
 ///
 /// # Errors
-/// If the transport is not that of an archive.
-pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
+/// If the transport is not that of an archive or of an engine.
+pub(super) fn source(path: PathBuf) -> Result<(Source, Option<ImageSelector>)> {
     let Some(text) = path.to_str() else { return Ok((Source::Path(path), None)) };
     if text == "-" {
         return Ok((Source::StandardInput, None));
-    }
-    if let Some((transport, program)) = IN_STORAGE.into_iter().find(|(transport, _)| text.starts_with(transport)) {
-        let image = &text[transport.len()..];
-        return Err(Error::usage(format!("{transport} is an image in the storage of {program}, not an archive"))
-            .code(Code::ArchiveUnrecognized)
-            .hint(
-                Advice::new("Push it through a pipe:").command(format!("{program} save {image} | ecr-push - TARGET")),
-            ));
     }
     if let Some(image) = text.strip_prefix("docker://") {
         let image = strip_credentials(image);
@@ -38,6 +35,11 @@ pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
                 Advice::new("Copy it to an archive first:")
                     .command(format!("skopeo copy --all docker://{image} oci-archive:image.tar")),
             ));
+    }
+    if let Some((transport, engine)) = IN_STORAGE.into_iter().find(|(transport, _)| text.starts_with(transport)) {
+        // What the engine saves is one image.
+        let image = EngineImage::new(engine, &text[transport.len()..])?;
+        return Ok((Source::Engine(image), Some(ImageSelector::Only)));
     }
     let Some(transport) = ON_DISK.into_iter().find(|transport| text.starts_with(transport)) else {
         return Ok((Source::Path(path), None));
@@ -54,7 +56,7 @@ pub(super) fn source(path: PathBuf) -> Result<(Source, Option<String>)> {
         .code(Code::ImageNotFound)
         .hint(Advice::new("Select it by name or ID").setting_with("image", "NAME").setting_with("image-id", "ID")));
     }
-    Ok((Source::Path(PathBuf::from(file)), image.map(str::to_owned)))
+    Ok((Source::Path(PathBuf::from(file)), image.map(|name| ImageSelector::Name(name.to_owned()))))
 }
 
 /// Converts a target in the form of a skopeo transport or an ARN to `HOST/REPOSITORY[:TAG]`.
@@ -74,7 +76,7 @@ pub(super) fn target(text: &str) -> Result<String> {
         }
         return Ok(reference.to_owned());
     }
-    let others = ON_DISK.into_iter().chain(IN_STORAGE.into_iter().map(|(transport, _)| transport));
+    let others = ON_DISK.into_iter().chain(["docker-daemon:", "containers-storage:"]);
     let is_transport = |transport: &&str| match text.strip_prefix(*transport) {
         // A repository or host may have that name, followed by a tag or a port.
         Some(rest) if ["oci:", "dir:"].contains(transport) => !is_host_or_tag(rest),
@@ -127,14 +129,30 @@ mod tests {
         ] {
             assert_eq!(
                 source(path_of(text)).unwrap(),
-                (Source::Path(path_of(path)), image.map(str::to_owned)),
+                (Source::Path(path_of(path)), image.map(|name: &str| ImageSelector::Name(name.to_owned()))),
                 "{text}"
             );
         }
         assert_eq!(source(path_of("-")).unwrap(), (Source::StandardInput, None));
-        for refused in ["docker://x.io/a", "docker-daemon:a:1", "containers-storage:a", "docker-archive:a.tar:@0"] {
+        for refused in ["docker://x.io/a", "docker-daemon:", "podman:--help", "docker-archive:a.tar:@0"] {
             assert!(source(path_of(refused)).is_err(), "{refused}");
         }
+    }
+
+    #[test]
+    fn images_in_the_storage_of_an_engine_are_read() {
+        for (text, read) in [
+            ("docker-daemon:app:1.4", "docker-daemon:app:1.4"),
+            ("docker:team/app", "docker-daemon:team/app:latest"),
+            ("docker:sha256:0a1b", "docker-daemon:sha256:0a1b"),
+            ("containers-storage:app", "containers-storage:app:latest"),
+            ("podman:localhost/app:1", "containers-storage:localhost/app:1"),
+        ] {
+            let (source, selected) = source(path_of(text)).unwrap();
+            assert!(matches!(source, Source::Engine(_)), "{text}");
+            assert_eq!((source.to_string().as_str(), selected), (read, Some(ImageSelector::Only)), "{text}");
+        }
+        assert_eq!(source(path_of("./docker:x")).unwrap(), (Source::Path(path_of("./docker:x")), None));
     }
 
     fn path_of(text: &str) -> PathBuf {

@@ -60,19 +60,19 @@ pub(super) fn image_selector(
     image: Option<String>,
     image_id: Option<String>,
     index: bool,
-    in_transport: Option<String>,
+    in_transport: Option<ImageSelector>,
 ) -> Result<ImageSelector> {
-    match (image, image_id, in_transport) {
-        (None, None, None) if index => Ok(ImageSelector::Index),
-        (Some(_), _, Some(name)) | (_, Some(_), Some(name)) => {
-            Err(Error::usage(format!("both the archive argument ({name}) and an option select an image"))
-                .code(Code::OptionConflict)
-                .hint("Use only one of them."))
-        }
-        (Some(name), _, None) => Ok(ImageSelector::Name(not_empty("--image", name)?)),
-        (None, Some(id), None) => Ok(ImageSelector::Id(not_empty("--image-id", id)?)),
-        (None, None, Some(name)) => Ok(ImageSelector::Name(name)),
-        (None, None, None) => Ok(ImageSelector::Only),
+    let selected = match (image, image_id) {
+        (None, None) if index => ImageSelector::Index,
+        (Some(name), _) => ImageSelector::Name(not_empty("--image", name)?),
+        (None, Some(id)) => ImageSelector::Id(not_empty("--image-id", id)?),
+        (None, None) => return Ok(in_transport.unwrap_or_default()),
+    };
+    match in_transport {
+        None => Ok(selected),
+        Some(_) => Err(Error::usage("both the archive argument and an option select an image")
+            .code(Code::OptionConflict)
+            .hint("Use only one of them.")),
     }
 }
 

@@ -25,7 +25,7 @@ use super::producer::{LayerProducer, LayerReader, gone};
 use super::spool::SpooledLayer;
 use super::{Event, referrers};
 use crate::archive::{
-    self, Archive, HashOf, Image, ImageSelector, Layer, OpenedArchive, Selection, Spool, StreamedLayer,
+    self, Archive, ChildProcesses, HashOf, Image, ImageSelector, Layer, OpenedArchive, Selection, Spool, StreamedLayer,
 };
 use crate::compress::{Compression, CompressionSpec};
 use crate::error::{Error, Result};
@@ -424,12 +424,15 @@ pub(super) async fn open_archive(
     source: archive::Source,
     stop: CancellationToken,
 ) -> Result<OpenedArchive> {
+    let processes = Arc::new(ChildProcesses::default());
+    let _ended = processes.end_on_drop();
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
             run.emit(Event::Spooled { bytes: written });
             if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
-        let archive = archive::open(&source, &Spool { folder: &run.options.temp_dir, watch: &watch, handler: None })?;
+        let spool = Spool { folder: &run.options.temp_dir, watch: &watch, handler: None, processes: &processes };
+        let archive = archive::open(&source, &spool)?;
         archive.notes.iter().for_each(|note| run.emit(Event::Note(note.clone())));
         Ok(OpenedArchive(archive))
     });
@@ -438,8 +441,10 @@ pub(super) async fn open_archive(
 
 /// Opens the archive and chooses the image.
 ///
-/// A pipe may block it for ever: a stopped push does not wait for the thread.
+/// A pipe may block it for ever: a stopped push does not wait for the thread, and ends the program of a container engine.
 async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<Pass>) -> Result<OpenedImage> {
+    let processes = Arc::new(ChildProcesses::default());
+    let _ended = processes.end_on_drop();
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
             context.emit(Event::Spooled { bytes: written });
@@ -449,7 +454,8 @@ async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<P
         let handler = pass.as_ref().map(|pass| pass as _);
         let (mut archives, mut images) = (Vec::new(), Vec::new());
         for (source, selector) in context.request.sources() {
-            let archive = archive::open(source, &Spool { folder: &run.temp_dir, watch: &watch, handler })?;
+            let spool = Spool { folder: &run.temp_dir, watch: &watch, handler, processes: &processes };
+            let archive = archive::open(source, &spool)?;
             let mut image = archive.select(selector, &wanted.selection)?;
             if wanted.non_distributable_layers {
                 image.include_non_distributable_layers();

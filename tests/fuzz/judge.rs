@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ecr_push::internals::{
-    Archive, ByteSource, Child, Compression, CompressionSpec, Content, Image, Layer, Manifest, OriginalManifest, Pool,
-    Replacements, Role, Spool, StoredLayer, compose_index, compose_manifest, compress, open,
+    Archive, ByteSource, Child, ChildProcesses, Compression, CompressionSpec, Content, Image, Layer, Manifest,
+    OriginalManifest, Pool, Replacements, Role, Spool, StoredLayer, compose_index, compose_manifest, compress, open,
 };
 use ecr_push::{Digest, Error, GzipEncoder, ImageSelector, Kind, Platform, Platforms, Selection, Source};
 use serde_json::Value;
@@ -129,7 +129,10 @@ impl Judge {
 
     fn open(&self, path: &Path) -> ecr_push::Result<Arc<Archive>> {
         let watch = |written| if written > UNPACKED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        open(&Source::Path(path.to_owned()), &Spool { folder: &self.folder, watch: &watch, handler: None })
+        open(
+            &Source::Path(path.to_owned()),
+            &Spool { folder: &self.folder, watch: &watch, handler: None, processes: &ChildProcesses::default() },
+        )
     }
 
     /// Every image can be chosen, by the option that the advice names.

@@ -49,7 +49,7 @@ fn a_file_that_is_not_there() {
     // What `docker push` takes.
     for name in ["team/app:1.4", "ghcr.io/team/app:1.4"] {
         let run = refused_at_once(&[name], 1).stderr_has(&[&format!("cannot find the file {name}")]);
-        run.stderr_has(&[&format!("docker save {name} | ecr-push - TARGET")]);
+        run.stderr_has(&[&format!("ecr-push docker-daemon:{name} TARGET")]);
     }
 }
 

@@ -8,6 +8,7 @@
 //! - `harness.rs` runs the program; `ecr.rs` runs it against a sandbox; `pty.rs` runs it on a pseudo-terminal
 //! - `archive_builder.rs` and `layout_builder.rs` make archives; `emulated_writers.rs` makes them as other tools write them
 //! - `archive_contents.rs` reads what an archive holds, `stored_image.rs` what a registry holds
+//! - `engines.rs` has stand-ins for docker and podman
 //! - `docker_registry.rs` runs docker-registry and skopeo
 //! - `fake_aws.rs` is a proxy through which every AWS host name leads to a sandbox
 //! - `tcp_proxy.rs` cuts, slows or holds connections; `faulty_proxy.rs` breaks chosen ones
@@ -84,6 +85,8 @@ mod docs_reference;
 mod ecr_errors;
 mod ecr_quirks;
 mod empty_layers;
+#[cfg(target_os = "linux")]
+mod engines;
 mod faults;
 mod gzip;
 mod hangs;

@@ -197,12 +197,10 @@ fn places_are_read_as_skopeo_and_aws_write_them() {
     let run = ecr.run(&[&named, &format!("docker://{HOST}/team/app:2"), arn]).succeeds();
     let digest = run.digests()[0].clone();
     run.stdout_is(&format!("{HOST}/team/app:2@{digest}\n{HOST}/team/app:3@{digest}\n"));
-    refused(
-        &[&image, "team/app:1", "--image", "app"],
-        &["both the archive argument (app:1) and an option select an image"],
-    );
-    refused(&["docker-daemon:app:1", "team/app:1"], &["hint: ", "\n  docker save app:1 | ecr-push - TARGET"]);
-    refused(&["containers-storage:app", "team/app:1"], &["\n  podman save app | ecr-push - TARGET"]);
+    refused(&[&image, "team/app:1", "--image", "app"], &["both the archive argument and an option select an image"]);
+    refused(&["docker-daemon:app:1", "team/app:1", "--image", "app"], &["both the archive argument and an option"]);
+    refused(&["docker:", "team/app:1"], &["docker-daemon: does not name an image", "docker-daemon:NAME:TAG"]);
+    refused(&["podman:--help", "team/app:1"], &["containers-storage:--help does not name an image"]);
     refused(
         &["docker://x.invalid/app", "team/app:1"],
         &["skopeo copy --all docker://x.invalid/app oci-archive:image.tar"],

@@ -1,8 +1,8 @@
 use super::*;
 use crate::error::Kind;
 
-fn spool<'a>(folder: &'a Path, watch: &'a dyn Fn(u64) -> ControlFlow<()>) -> Spool<'a> {
-    Spool { folder, watch, handler: None }
+fn spool<'a>(folder: &'a Path, watch: &'a dyn Fn(u64) -> ControlFlow<()>, processes: &'a ChildProcesses) -> Spool<'a> {
+    Spool { folder, watch, handler: None, processes }
 }
 
 #[test]
@@ -13,8 +13,12 @@ fn the_progress_is_reported_after_each_mebibyte_and_can_stop_the_copy() {
         if written > 2 << 20 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let folder = std::env::temp_dir();
-    let stopped = spool(&folder, &watch)
-        .write(&Source::StandardInput, io::repeat(7).take(9 << 20), 0, |_, _| Error::input("unread"));
+    let stopped = spool(&folder, &watch, &ChildProcesses::default()).write(
+        &Source::StandardInput,
+        io::repeat(7).take(9 << 20),
+        0,
+        |_, _| Error::input("unread"),
+    );
     assert_eq!(stopped.unwrap_err().kind(), Kind::Interrupted);
     assert_eq!(seen.into_inner(), [1 << 20, 2 << 20, 3 << 20]);
 }

@@ -156,6 +156,6 @@ impl Archives {
 fn id(source: &Source) -> Option<FileId> {
     match source {
         Source::Path(path) => FileId::of(path),
-        Source::StandardInput | Source::Opened(_) => None,
+        Source::StandardInput | Source::Engine(_) | Source::Opened(_) => None,
     }
 }

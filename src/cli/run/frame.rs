@@ -103,7 +103,7 @@ fn claim<'a>(
         match source {
             Source::Path(path) => claims.read("the archive", path),
             Source::StandardInput => claims.read_standard_input(),
-            Source::Opened(_) => {}
+            Source::Engine(_) | Source::Opened(_) => {}
         }
     }
     let policies = [&options.repositories.lifecycle_policy, &options.repositories.repository_policy];

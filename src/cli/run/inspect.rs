@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::stderr::{print, text_writer};
 use crate::archive::inspect::{Inspection, verify};
-use crate::archive::{self, Spool};
+use crate::archive::{self, ChildProcesses, Spool};
 use crate::cli::inspect::Inspect;
 use crate::cli::output::Output;
 use crate::error::{Error, Result};
@@ -39,8 +39,10 @@ fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
         events(Event::Spooled { bytes: written });
         ControlFlow::Continue(())
     };
-    let mut archive =
-        archive::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, handler: None })?;
+    let mut archive = archive::list(
+        &command.archive,
+        &Spool { folder: &command.temp_dir, watch: &watch, handler: None, processes: &ChildProcesses::default() },
+    )?;
     let all = archive.images.len() + archive.unusable.len();
     if !command.is_of_all() {
         archive = archive.narrowed(&command.choice, &command.part)?;

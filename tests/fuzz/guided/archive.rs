@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-use ecr_push::internals::{Spool, open};
+use ecr_push::internals::{ChildProcesses, Spool, open};
 use ecr_push::{Digest, ImageSelector, Kind, Selection, Source};
 use libfuzzer_sys::fuzz_target;
 
@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
     fs::write(&*FILE, correct_checksums(bytes)).expect("a file in memory");
     let watch = |written| if written > MAX_UNCOMPRESSED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
     let archive =
-        match open(&Source::Path(FILE.clone()), &Spool { folder: FOLDER.path(), watch: &watch, handler: None }) {
+        match open(&Source::Path(FILE.clone()), &Spool { folder: FOLDER.path(), watch: &watch, handler: None, processes: &ChildProcesses::default() }) {
             Ok(archive) => archive,
             Err(error) => return assert!(matches!(error.kind(), Kind::Input | Kind::Interrupted), "{error:?}"),
         };
