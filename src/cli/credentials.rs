@@ -62,7 +62,7 @@ const TOOLKIT: &str = "VSTS-";
 
 /// The environment variables in which the Azure Pipelines agent passes `AWS.AccessKeyID` and so on. The tasks of the AWS
 /// Toolkit read credentials from them.
-const TASK_VARIABLES: [&str; 7] = [
+pub(super) const TASK_VARIABLES: [&str; 7] = [
     "AWS_ACCESSKEYID", "AWS_SECRETACCESSKEY", "AWS_SESSIONTOKEN", "AWS_ASSUMEROLEARN", "AWS_EXTERNALID",
     "AWS_ROLESESSIONNAME", "AWS_ROLECREDENTIAL_MAXDURATION",
 ];
@@ -83,7 +83,7 @@ pub(super) const ENDPOINTS: [&str; 6] = [
 ];
 
 /// The allowed lifetime of a session (STS API reference, AssumeRole).
-const SESSION_SECONDS: std::ops::RangeInclusive<u64> = 900..=43200;
+pub(super) const SESSION_SECONDS: std::ops::RangeInclusive<u64> = 900..=43200;
 
 impl CredentialArgs {
     /// Replaces the roles to assume.

@@ -9,6 +9,8 @@
 //! `error_sinks` decides where errors of the command line are reported.
 
 mod arguments;
+mod azure_connection;
+mod azure_task;
 mod batch;
 mod bundle;
 mod clap_errors;

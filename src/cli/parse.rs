@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::FromArgMatches as _;
 
 use super::arguments::PushArgs;
+use super::azure_task::{AzureTask, azure_task};
 use super::batch::BatchArgs;
 use super::clap_errors::usage;
 use super::credentials::{self, CredentialArgs};
@@ -29,6 +30,8 @@ use crate::oci::Repository;
 pub(super) enum Command {
     /// Push an image.
     Push(Box<Push>),
+    /// Push with the inputs of the Azure Pipelines task.
+    AzureTask(AzureTask),
     /// Put additional tags.
     Tag(Box<Tagging>),
     /// Show what an archive contains.
@@ -76,6 +79,7 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
         Some(CliCommand::Completions(args)) => generated_docs::completions(&args, command()).map(Command::Print),
         Some(CliCommand::Man(args)) => generated_docs::manual(&args, command()).map(Command::Print),
         Some(CliCommand::Batch(args)) => Ok(Command::Batch(args)),
+        Some(CliCommand::AzureTask) => azure_task(environment).map(Command::AzureTask),
         Some(CliCommand::Policy(args)) => policy_of(*args, environment).map(Command::Policy),
         #[cfg(feature = "sandbox")]
         Some(CliCommand::Sandbox(args)) => {

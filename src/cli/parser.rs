@@ -85,6 +85,9 @@ pub(super) enum CliCommand {
     ///
     /// Takes all options of a push, since they decide which permissions it needs.
     Policy(Box<PolicyArgs>),
+    /// Push with the inputs of the Azure Pipelines task, from the environment of an agent
+    #[command(hide = true)]
+    AzureTask,
     /// Run a local fake ECR, for trials and for tests of pipelines
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs),

@@ -53,6 +53,18 @@ pub(super) struct Variables {
     pub format: OutputFormat,
     /// The target.
     pub to: VariablesTo,
+    /// The form of the reference in the first variable.
+    pub form: ReferenceForm,
+}
+
+/// The form of a reference in a variable.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum ReferenceForm {
+    /// `HOST/REPOSITORY:TAG`
+    #[default]
+    WithTag,
+    /// `HOST/REPOSITORY`
+    WithoutTag,
 }
 
 /// The target of variables.
@@ -110,7 +122,7 @@ impl PipelineArgs {
         let variables = self.output_variable.map(|name| {
             let (format, to) = target(system, self.output_file, environment)?;
             let format = across_jobs(format, self.output_variable_across_jobs)?;
-            checked(name.trim(), format).map(|name| Variables { name, format, to })
+            checked(name.trim(), format).map(|name| Variables { name, format, to, form: ReferenceForm::default() })
         });
         Ok(Pipeline {
             display_name: one_line(&self.display_name),

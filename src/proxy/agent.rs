@@ -23,7 +23,8 @@ impl Patterns {
     }
 }
 
-/// Returns the agent's proxy. Its login is in separate variables; the password is a secret, which a step has to map.
+/// Returns the agent's proxy. Its login is in separate variables. The password is a secret: a step has to map it, and a task
+/// gets it under another name.
 pub(super) fn setting(environment: &dyn Fn(&str) -> Option<String>) -> Option<Setting> {
     // The agent leaves `$(NAME)` in the step's environment if the variable NAME is not defined.
     let text = |name| environment(name).filter(|value| !value.trim().is_empty() && !value.starts_with("$("));
@@ -31,7 +32,8 @@ pub(super) fn setting(environment: &dyn Fn(&str) -> Option<String>) -> Option<Se
     if let (Some(url), Some(user)) = (&mut url, text("AGENT_PROXYUSERNAME")) {
         // Neither fails for the URL of a host.
         let _has_user = url.set_username(&user);
-        let _has_password = url.set_password(text("AGENT_PROXYPASSWORD").as_deref());
+        let password = text("AGENT_PROXYPASSWORD").or_else(|| text("SECRET_AGENT_PROXYPASSWORD"));
+        let _has_password = url.set_password(password.as_deref());
     }
     Some(Setting { variable: URL, url, except: Patterns(patterns(environment).0.into()) })
 }
@@ -89,6 +91,8 @@ mod tests {
         let url = "https://a.example/";
         let with_login = to(&[agent, user, password], url);
         assert_eq!(with_login.as_deref(), Some("http://corp%5Cme:p%40ss%3Aword@agent.example:3128/"));
+        let of_a_task = [agent, user, ("SECRET_AGENT_PROXYPASSWORD", "p@ss:word")];
+        assert_eq!(to(&of_a_task, url), with_login);
         let unmapped = ("AGENT_PROXYPASSWORD", "$(Agent.ProxyPassword)");
         assert_eq!(to(&[agent, user, unmapped], url).as_deref(), Some("http://corp%5Cme@agent.example:3128/"));
     }

@@ -57,6 +57,10 @@ mod archives;
 mod aws_clients;
 mod aws_errors;
 mod aws_logins;
+#[cfg(target_os = "linux")]
+mod azure_extension;
+#[cfg(target_os = "linux")]
+mod azure_task;
 mod batches;
 mod bundle_archives;
 mod bundle_recovery;
@@ -87,6 +91,8 @@ mod ecr_quirks;
 mod empty_layers;
 #[cfg(target_os = "linux")]
 mod engines;
+#[cfg(target_os = "linux")]
+mod engines_installed;
 mod faults;
 mod gzip;
 mod hangs;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cli::files::OutputFile;
-use crate::cli::pipeline::{Pipeline, SummaryTo, Variables, VariablesTo};
+use crate::cli::pipeline::{Pipeline, ReferenceForm, SummaryTo, Variables, VariablesTo};
 use crate::error::{Code, Error, Kind, Result, is_exhausted};
 use crate::file;
 use crate::output::log::{Entry, LogFormat, Mode};
@@ -39,6 +39,7 @@ struct VariableOutput {
     name: String,
     format: OutputFormat,
     to: Sink,
+    form: ReferenceForm,
 }
 
 /// Where variables go.
@@ -55,8 +56,8 @@ impl CiOutput {
     pub(super) fn start(pipeline: Pipeline, log: &Log) -> Result<Self> {
         let is_log = !io::stderr().is_terminal();
         let Pipeline { display_name, log_commands, summary, variables } = pipeline;
-        let variables =
-            variables.map(|Variables { name, format, to }| Ok(VariableOutput { name, format, to: open(to)? }));
+        let variables = variables
+            .map(|Variables { name, format, to, form }| Ok(VariableOutput { name, format, to: open(to)?, form }));
         let style = log.style();
         let has_commands = is_log && style.mode != Mode::Bars && style.format == LogFormat::Text;
         Ok(Self {
@@ -140,8 +141,12 @@ impl CiOutput {
 
     /// Sets the variables if the push succeeded.
     pub(super) fn set_variables(&self, outcome: &Outcome) -> Result<()> {
-        let Some(VariableOutput { name, format, to }) = &self.variables else { return Ok(()) };
-        let variables = ci::variables(name, outcome);
+        let Some(VariableOutput { name, format, to, form }) = &self.variables else { return Ok(()) };
+        let mut variables = ci::variables(name, outcome);
+        if let (ReferenceForm::WithoutTag, Some(first)) = (form, variables.first_mut()) {
+            let end = first.value.rfind(':').unwrap_or(first.value.len());
+            first.value.truncate(end);
+        }
         let text: String = variables.iter().map(|variable| format.text(variable)).collect();
         let written = match to {
             Sink::Stdout => return print_result(&text, &self.log),

@@ -9,6 +9,7 @@ use super::password::password_of;
 use super::pipeline::CiOutput;
 use super::stderr::{error_text, print, print_result, style, text_writer};
 use super::{batch, bundle, inspect, push, tag, threads};
+use crate::cli::azure_task::AzureTask;
 use crate::cli::error_sinks::{ErrorSinks, error_sinks};
 use crate::cli::files::OutputFile;
 use crate::cli::output::{ProgressArg, PushOutput};
@@ -57,6 +58,13 @@ fn run(command: Command) -> Result<ExitCode> {
             // The process does not wait for a thread that hangs in the operating system: in a name server or a dead drive.
             runtime.shutdown_background();
             done
+        }
+        Command::AzureTask(AzureTask { push, remove }) => {
+            let done = run(Command::Push(push))?;
+            if let Some(image) = remove.filter(|_| done == ExitCode::SUCCESS) {
+                image.remove()?;
+            }
+            Ok(done)
         }
         Command::Batch(args) => batch::run(*args),
         Command::Tag(mut tagging) => {

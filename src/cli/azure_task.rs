@@ -1,0 +1,232 @@
+//! `ecr-push azure-task`: a push with the inputs of the task in `integrations/azure`, as an Azure Pipelines agent passes them to
+//! a task's process: `INPUT_*`, the data of service connections, and variables.
+//!
+//! The inputs become the arguments of a push, so that they have the same rules and messages.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+
+use super::azure_connection::{Credentials, credentials};
+use super::parse::{Command, parse};
+use super::pipeline::ReferenceForm;
+use super::push::Push;
+use super::unexpanded::reject_unexpanded;
+use crate::archive::{EngineImage, Source};
+use crate::error::{Code, Error, Result};
+use crate::oci::{Repository, Tag};
+
+/// A push, and what the task does after it.
+#[derive(Debug)]
+pub(super) struct AzureTask {
+    /// The push.
+    pub push: Box<Push>,
+    /// The image to remove from the engine after a successful push.
+    pub remove: Option<EngineImage>,
+}
+
+/// Environment variables.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// The options that an input sets. Errors about one name the input.
+const INPUTS_OF_OPTIONS: [(&str, &str); 5] = [
+    ("--region", "regionName"),
+    ("--tag-mutability", "tagMutability"),
+    ("--scan-on-push", "scanOnPush"),
+    ("--output-variable", "outputVariable"),
+    ("--role-arn", "roleArn"),
+];
+
+/// Stands for the repository in the arguments: a name such as `my.team/app` would be read as a host and a repository.
+const PLACEHOLDER: &str = "repository";
+
+/// Reads the inputs, the service connection and the variables.
+///
+/// # Errors
+/// If an input is missing or wrong, or the push cannot be made of them.
+pub(super) fn azure_task(environment: Environment<'_>) -> Result<AzureTask> {
+    let inputs = Inputs(environment);
+    let Credentials { arguments: of_credentials, variables, notes } = credentials(&inputs)?;
+    let (name, naming_note) = repository(&inputs)?;
+    let (tags, form) = tags(&inputs)?;
+    let mut arguments: Vec<OsString> = vec![source(&inputs)?.into(), PLACEHOLDER.into()];
+    arguments.extend(["--ci".into(), "azure".into()]);
+    arguments.extend(of_credentials.into_iter().map(OsString::from));
+    arguments.extend(tags.iter().map(|tag| format!("--tag={tag}").into()));
+    let mut option = |option: &str, value: Option<String>| {
+        arguments.extend(value.map(|value| OsString::from(format!("{option}={value}"))));
+    };
+    option("--region", inputs.text("regionName")?.map(|region| region.to_lowercase()));
+    option("--output-variable", inputs.text("outputVariable")?);
+    option("--tag-mutability", inputs.text("tagMutability")?.filter(|mode| mode != "default"));
+    option("--display-name", inputs.variable("SYSTEM_TASKDISPLAYNAME"));
+    let switches = [
+        ("--create-repository", inputs.flag("autoCreateRepository")),
+        ("--scan-on-push", inputs.flag("scanOnPush")),
+        ("-vv", inputs.flag("logRequest") || inputs.flag("logResponse")),
+    ];
+    arguments.extend(switches.into_iter().filter(|(_, is_set)| *is_set).map(|(option, _)| option.into()));
+    let overlaid = |name: &str| variables.get(name).cloned().unwrap_or_else(|| environment(name));
+    let Command::Push(mut push) = parse(arguments, &overlaid).map_err(with_input)? else {
+        return Err(Error::internal("the inputs of the task are not those of a push"));
+    };
+    for target in &mut push.request.targets {
+        target.repository = name.clone();
+    }
+    push.reporting.notes.extend(notes.into_iter().chain(naming_note));
+    if let Some(variables) = &mut push.reporting.pipeline.variables {
+        variables.form = form;
+    }
+    let remove = match &push.request.source {
+        Source::Engine(image) if inputs.flag("removeDockerImage") && !push.options.dry_run => Some(image.clone()),
+        _ => None,
+    };
+    Ok(AzureTask { push, remove })
+}
+
+/// Returns the source as an argument. As in the task, any `imageSource` except `imagename` (and `archive`) is an ID.
+fn source(inputs: &Inputs<'_>) -> Result<String> {
+    match inputs.text("imageSource")?.as_deref() {
+        None | Some("imagename") => {
+            let name = inputs.required("sourceImageName")?;
+            let tag = inputs.text("sourceImageTag")?.unwrap_or_else(|| "latest".to_owned());
+            let is_complete = name.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
+            match (is_complete, tag.as_str()) {
+                (false, tag) => Ok(format!("docker-daemon:{name}:{tag}")),
+                // The agent passes the default if the pipeline sets none.
+                (true, "latest") => Ok(format!("docker-daemon:{name}")),
+                (true, tag) => {
+                    Err(Error::usage(format!("both sourceImageName ({name}) and sourceImageTag ({tag}) name a tag"))
+                        .code(Code::OptionConflict)
+                        .hint("Leave the tag out of sourceImageName."))
+                }
+            }
+        }
+        Some("archive") => inputs.required("archive"),
+        Some(_) => inputs.required("sourceImageId").map(|id| format!("docker-daemon:{id}")),
+    }
+}
+
+/// Returns the repository, and a note if its name is changed.
+fn repository(inputs: &Inputs<'_>) -> Result<(Repository, Option<String>)> {
+    let typed = inputs.required("repositoryName")?;
+    if !inputs.flag("forceDockerNamingConventions") {
+        return Ok((typed.parse()?, None));
+    }
+    // As the task does: unlike --docker-naming, it removes slashes.
+    let is_kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(*c);
+    let name: String = typed.to_lowercase().chars().filter(is_kept).collect();
+    let note = (name != typed).then(|| format!("the repository {typed:?} is called {name:?}"));
+    Ok((name.parse()?, note))
+}
+
+/// Returns all tags, and the form of the reference in the output variable: without a tag if `pushTag` is empty, as the task
+/// writes it. Docker then pushes `latest`.
+fn tags(inputs: &Inputs<'_>) -> Result<(Vec<Tag>, ReferenceForm)> {
+    let (first, form) = match inputs.given("pushTag")? {
+        Some(tag) if tag.is_empty() => (Tag::latest(), ReferenceForm::WithoutTag),
+        None => (Tag::latest(), ReferenceForm::WithTag),
+        Some(tag) => (tag.parse()?, ReferenceForm::WithTag),
+    };
+    let more = inputs.text("additionalTags")?.unwrap_or_default();
+    let more = more.split([',', '\n', ' ']).map(str::trim).filter(|tag| !tag.is_empty()).map(str::parse);
+    let tags = std::iter::once(Ok(first)).chain(more).collect::<Result<_>>()?;
+    Ok((tags, form))
+}
+
+/// Adds to an error about an option which input sets it.
+fn with_input(error: Error) -> Error {
+    let text = error.to_string();
+    let is_named = |option: &str| text.split([' ', '=', '\'']).any(|word| word == option);
+    let Some((option, input)) = INPUTS_OF_OPTIONS.into_iter().find(|(option, _)| is_named(option)) else {
+        return error;
+    };
+    let advice = error.advice().cloned().unwrap_or_default();
+    error.hint(advice.preceded_by(&format!("The input {input} sets {option}.")))
+}
+
+/// The inputs of the task, and the variables of the pipeline.
+pub(super) struct Inputs<'a>(Environment<'a>);
+
+impl Inputs<'_> {
+    /// Returns a variable of the environment that is set and not blank.
+    fn set(&self, name: &str) -> Option<String> {
+        let value = (self.0)(name)?.to_string_lossy().trim().to_owned();
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// Returns an input, which may be empty. `None` if the agent passes none.
+    fn given(&self, name: &str) -> Result<Option<String>> {
+        let Some(value) = (self.0)(&format!("INPUT_{}", name.to_uppercase())) else { return Ok(None) };
+        let value = value.to_string_lossy().trim().to_owned();
+        reject_unexpanded(&format!("the input {name}"), &value)?;
+        Ok(Some(value))
+    }
+
+    /// Returns an input that is not empty.
+    pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
+        Ok(self.given(name)?.filter(|value| !value.is_empty()))
+    }
+
+    fn required(&self, name: &str) -> Result<String> {
+        self.text(name)?.ok_or_else(|| {
+            Error::usage(format!("the input {name} is required"))
+                .code(Code::ArgumentMissing)
+                .hint(format!("Set {name} in the inputs of the task."))
+        })
+    }
+
+    /// Returns whether an input is true. Any other text is false, as in the agent's library.
+    fn flag(&self, name: &str) -> bool {
+        self.set(&format!("INPUT_{}", name.to_uppercase())).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    /// Returns a variable of the pipeline by the name that the agent gives it, which is another one for a secret.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        self.set(name).or_else(|| self.set(&format!("SECRET_{name}")))
+    }
+
+    /// Returns a value of a service connection: of its JSON, else of the variable of its own.
+    pub(super) fn of_connection(&self, id: &str, key: &str) -> Option<String> {
+        let of_json = || {
+            let json: serde_json::Value = serde_json::from_str(&self.set(&format!("ENDPOINT_AUTH_{id}"))?).ok()?;
+            let parameters = json.get("parameters")?.as_object()?;
+            let (_, value) = parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case(key))?;
+            value.as_str().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        };
+        of_json().or_else(|| self.set(&format!("ENDPOINT_AUTH_PARAMETER_{id}_{}", key.to_uppercase())))
+    }
+
+    /// Returns whether the agent passes the data of a service connection.
+    pub(super) fn has_connection(&self, id: &str) -> bool {
+        self.set(&format!("ENDPOINT_AUTH_{id}")).is_some()
+    }
+}
+
+/// The variables that replace those of the environment; `None` hides one.
+pub(super) type Variables = HashMap<&'static str, Option<OsString>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Result<AzureTask> {
+        let usual =
+            [("INPUT_SOURCEIMAGENAME", "app"), ("INPUT_REPOSITORYNAME", "team/app"), ("AWS_REGION", "eu-west-1")];
+        let all: HashMap<_, _> = usual.iter().chain(variables).map(|(name, value)| (*name, *value)).collect();
+        azure_task(&|name| all.get(name).map(OsString::from))
+    }
+
+    #[test]
+    fn a_name_with_dots_is_no_host() {
+        let task = read(&[("INPUT_REPOSITORYNAME", "my.team/app")]).unwrap();
+        let target = &task.push.request.targets[0];
+        assert_eq!((target.host.as_ref(), target.repository.as_str()), (None, "my.team/app"));
+    }
+
+    #[test]
+    fn an_error_about_an_option_names_the_input() {
+        let error = read(&[("INPUT_TAGMUTABILITY", "some")]).unwrap_err();
+        let advice = error.advice().unwrap().to_string();
+        assert!(advice.starts_with("The input tagMutability sets --tag-mutability."), "{error}: {advice}");
+    }
+}
