@@ -7,6 +7,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::path::Path;
+use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
 /// The time limit for the other end of a pipe.
@@ -160,6 +161,17 @@ pub(crate) fn standard_input() -> io::Result<File> {
     #[cfg(windows)]
     let handle = std::os::windows::io::AsHandle::as_handle(&io::stdin()).try_clone_to_owned()?;
     Ok(handle.into())
+}
+
+/// Returns the output of a child process as a file, with a larger buffer.
+pub(crate) fn child_output(output: ChildStdout) -> File {
+    #[cfg(unix)]
+    let handle = std::os::fd::OwnedFd::from(output);
+    #[cfg(windows)]
+    let handle = std::os::windows::io::OwnedHandle::from(output);
+    let file = File::from(handle);
+    enlarge_pipe(&file);
+    file
 }
 
 /// Makes the buffer of a pipe larger, where the operating system permits it.

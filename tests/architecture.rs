@@ -186,7 +186,8 @@ fn options() -> Vec<String> {
 }
 
 /// Parts of commands that are put together.
-const COMMANDS: [(&str, &str); 5] = [
+const COMMANDS: [(&str, &str); 6] = [
+    ("archive/engine.rs", "\"oci-archive\""),
     ("ecr/profile.rs", "\" --profile {profile:?}\""),
     ("ecr/profile.rs", "\" --profile {profile}\""),
     ("ecr/advice/denied.rs", "\"--create-repository \""),

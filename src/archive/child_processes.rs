@@ -38,9 +38,10 @@ impl ChildProcesses {
         Ok(ChildProcess(child))
     }
 
-    /// Returns a guard that ends the processes when it is dropped, even if another thread waits for one of them.
-    pub(crate) fn end_on_drop(self: &Arc<Self>) -> EndOnDrop {
-        EndOnDrop(Arc::clone(self))
+    /// Returns no processes yet, and a guard that ends them when it is dropped, even if another thread waits for one of them.
+    pub(crate) fn guarded() -> (Arc<Self>, EndOnDrop) {
+        let processes = Arc::<Self>::default();
+        (Arc::clone(&processes), EndOnDrop(processes))
     }
 
     /// Kills and reaps the processes that still run. None can be started any more.

@@ -1,8 +1,9 @@
 //! Images in the storage of a container engine. The engine's own program writes the archive into a pipe.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::child_processes::{ChildProcess, ChildProcesses};
 use super::image_name::{NameParts, is_end_of, is_same_name};
 use super::shell::quoted;
 use crate::error::{Advice, Code, Error, Result, shown};
+use crate::file;
 
 /// The maximum size of what a program prints to stderr, and of a list of images, in bytes. The rest is ignored.
 const MAX_STDERR: u64 = 64 << 10;
@@ -287,7 +289,7 @@ pub(super) struct EngineStream<'a> {
     processes: &'a ChildProcesses,
     child: ChildProcess,
     /// `None` after its end.
-    stdout: Option<ChildStdout>,
+    stdout: Option<File>,
     stderr: Receiver<String>,
     failure: Option<Error>,
 }
@@ -298,7 +300,7 @@ impl<'a> EngineStream<'a> {
         command.args(image.engine.save()).arg(&image.image);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = processes.start(&mut command)?;
-        let stdout = child.take(|child| child.stdout.take());
+        let stdout = child.take(|child| child.stdout.take()).map(file::child_output);
         let stderr = child.take(collect_stderr).ok_or_else(|| io::Error::other("its stderr cannot be read"))?;
         Ok(Self { image, processes, child, stdout, stderr, failure: None })
     }
@@ -372,8 +374,8 @@ mod tests {
         let known = ["app:1", "app:1.4", "apps:2", "team/app:3", "<none>:<none>", "other:1"];
         let known: Vec<_> =
             known.into_iter().map(|name| KnownImage { name: name.into(), id: "sha256:0a1b2c".into() }).collect();
-        assert_eq!(similar("app:1.5", &known), ["app:1", "app:1.4"]);
-        assert_eq!(similar("appp:2", &known), ["app:1", "app:1.4", "apps:2"]);
+        assert_eq!(similar("app:1.5", &known), ["app:1.4", "app:1"]);
+        assert_eq!(similar("appp:2", &known), ["apps:2", "app:1", "app:1.4"]);
         assert!(similar("nothing:1", &known).is_empty());
         assert!(known[3].is("docker.io/team/app:3") && known[3].is("0a1b") && !known[3].is("0a1c"));
     }

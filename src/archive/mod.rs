@@ -51,6 +51,7 @@ mod tar_index;
 mod tests;
 
 pub use child_processes::ChildProcesses;
+pub(crate) use child_processes::EndOnDrop;
 pub use compose::{Replacements, StoredLayer, compose_index, compose_manifest};
 pub(crate) use compose::{check_manifest_size, unchanged};
 pub use contents::Archive;

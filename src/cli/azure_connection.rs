@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use super::azure_task::{Inputs, Variables};
+use super::azure_inputs::{Inputs, Variables};
 use super::credentials::{SESSION_SECONDS, TASK_VARIABLES};
 use crate::error::{Code, Error, Result};
 

@@ -3,14 +3,13 @@
 //!
 //! The inputs become the arguments of a push, so that they have the same rules and messages.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 
 use super::azure_connection::{Credentials, credentials};
+use super::azure_inputs::{Environment, Inputs};
 use super::parse::{Command, parse};
 use super::pipeline::ReferenceForm;
 use super::push::Push;
-use super::unexpanded::reject_unexpanded;
 use crate::archive::{EngineImage, Source};
 use crate::error::{Code, Error, Result};
 use crate::oci::{Repository, Tag};
@@ -23,9 +22,6 @@ pub(super) struct AzureTask {
     /// The image to remove from the engine after a successful push.
     pub remove: Option<EngineImage>,
 }
-
-/// Environment variables.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The options that an input sets. Errors about one name the input.
 const INPUTS_OF_OPTIONS: [(&str, &str); 5] = [
@@ -44,7 +40,7 @@ const PLACEHOLDER: &str = "repository";
 /// # Errors
 /// If an input is missing or wrong, or the push cannot be made of them.
 pub(super) fn azure_task(environment: Environment<'_>) -> Result<AzureTask> {
-    let inputs = Inputs(environment);
+    let inputs = Inputs::of(environment);
     let Credentials { arguments: of_credentials, variables, notes } = credentials(&inputs)?;
     let (name, naming_note) = repository(&inputs)?;
     let (tags, form) = tags(&inputs)?;
@@ -144,69 +140,10 @@ fn with_input(error: Error) -> Error {
     error.hint(advice.preceded_by(&format!("The input {input} sets {option}.")))
 }
 
-/// The inputs of the task, and the variables of the pipeline.
-pub(super) struct Inputs<'a>(Environment<'a>);
-
-impl Inputs<'_> {
-    /// Returns a variable of the environment that is set and not blank.
-    fn set(&self, name: &str) -> Option<String> {
-        let value = (self.0)(name)?.to_string_lossy().trim().to_owned();
-        (!value.is_empty()).then_some(value)
-    }
-
-    /// Returns an input, which may be empty. `None` if the agent passes none.
-    fn given(&self, name: &str) -> Result<Option<String>> {
-        let Some(value) = (self.0)(&format!("INPUT_{}", name.to_uppercase())) else { return Ok(None) };
-        let value = value.to_string_lossy().trim().to_owned();
-        reject_unexpanded(&format!("the input {name}"), &value)?;
-        Ok(Some(value))
-    }
-
-    /// Returns an input that is not empty.
-    pub(super) fn text(&self, name: &str) -> Result<Option<String>> {
-        Ok(self.given(name)?.filter(|value| !value.is_empty()))
-    }
-
-    fn required(&self, name: &str) -> Result<String> {
-        self.text(name)?.ok_or_else(|| {
-            Error::usage(format!("the input {name} is required"))
-                .code(Code::ArgumentMissing)
-                .hint(format!("Set {name} in the inputs of the task."))
-        })
-    }
-
-    /// Returns whether an input is true. Any other text is false, as in the agent's library.
-    fn flag(&self, name: &str) -> bool {
-        self.set(&format!("INPUT_{}", name.to_uppercase())).is_some_and(|value| value.eq_ignore_ascii_case("true"))
-    }
-
-    /// Returns a variable of the pipeline by the name that the agent gives it, which is another one for a secret.
-    pub(super) fn variable(&self, name: &str) -> Option<String> {
-        self.set(name).or_else(|| self.set(&format!("SECRET_{name}")))
-    }
-
-    /// Returns a value of a service connection: of its JSON, else of the variable of its own.
-    pub(super) fn of_connection(&self, id: &str, key: &str) -> Option<String> {
-        let of_json = || {
-            let json: serde_json::Value = serde_json::from_str(&self.set(&format!("ENDPOINT_AUTH_{id}"))?).ok()?;
-            let parameters = json.get("parameters")?.as_object()?;
-            let (_, value) = parameters.iter().find(|(name, _)| name.eq_ignore_ascii_case(key))?;
-            value.as_str().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
-        };
-        of_json().or_else(|| self.set(&format!("ENDPOINT_AUTH_PARAMETER_{id}_{}", key.to_uppercase())))
-    }
-
-    /// Returns whether the agent passes the data of a service connection.
-    pub(super) fn has_connection(&self, id: &str) -> bool {
-        self.set(&format!("ENDPOINT_AUTH_{id}")).is_some()
-    }
-}
-
-/// The variables that replace those of the environment; `None` hides one.
-pub(super) type Variables = HashMap<&'static str, Option<OsString>>;
-
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Result<AzureTask> {

@@ -10,6 +10,7 @@
 
 mod arguments;
 mod azure_connection;
+mod azure_inputs;
 mod azure_task;
 mod batch;
 mod bundle;

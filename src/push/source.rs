@@ -424,8 +424,7 @@ pub(super) async fn open_archive(
     source: archive::Source,
     stop: CancellationToken,
 ) -> Result<OpenedArchive> {
-    let processes = Arc::new(ChildProcesses::default());
-    let _ended = processes.end_on_drop();
+    let (processes, _ended) = ChildProcesses::guarded();
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
             run.emit(Event::Spooled { bytes: written });
@@ -443,8 +442,7 @@ pub(super) async fn open_archive(
 ///
 /// A pipe may block it for ever: a stopped push does not wait for the thread, and ends the program of a container engine.
 async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<Pass>) -> Result<OpenedImage> {
-    let processes = Arc::new(ChildProcesses::default());
-    let _ended = processes.end_on_drop();
+    let (processes, _ended) = ChildProcesses::guarded();
     let opening = tokio::task::spawn_blocking(move || {
         let watch = |written| {
             context.emit(Event::Spooled { bytes: written });

@@ -238,10 +238,16 @@ fn is_running(file: &str) -> bool {
 
 #[test]
 fn the_engine_is_ended_when_the_push_is_interrupted() {
-    for arguments in [&["docker:app", "team/app:1"][..], &["docker:app", "mirror/", "--all-images"]] {
+    for arguments in
+        [&["docker:app", "team/app:1"][..], &["docker:app", "mirror/", "--all-images"], &["inspect", "docker:app"]]
+    {
         let ecr = Ecr::new();
         let (engines, file) = silent(&ecr, "true");
-        let running = Running::start(engines.command(arguments));
+        let mut command = Command::new(super::harness::program());
+        let base = engines.command(&[]);
+        command.args(arguments).env_clear().envs(base.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env("AWS_REGION", "us-east-1").current_dir(base.get_current_dir().unwrap());
+        let running = Running::start(command);
         wait_until("the image is being saved", || fs::exists(&file).unwrap());
         assert!(is_running(&file));
         interrupt(running.id());

@@ -3,23 +3,32 @@
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
+use tokio::runtime::Runtime;
+
+use super::signals::asked_to_stop;
 use super::stderr::{print, text_writer};
+use super::threads;
 use crate::archive::inspect::{Inspection, verify};
-use crate::archive::{self, ChildProcesses, Spool};
+use crate::archive::{self, ChildProcesses, EndOnDrop, Source, Spool};
 use crate::cli::inspect::Inspect;
 use crate::cli::output::Output;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::output::log::{replace_controls, sanitize};
 use crate::output::progress::Progress;
 use crate::output::report;
 use crate::push::Event;
 
-/// Inspects an archive. Ctrl-C ends the process at once: there is nothing to clean up.
+/// Inspects an archive. Ctrl-C ends the process at once: there is nothing to clean up, except the program of an engine.
 pub(super) fn run(command: &Inspect) -> Result<ExitCode> {
     let writer = text_writer();
     let log = writer.log();
     let progress = Progress::start(log, 0);
-    let inspected = inspect(command, &progress);
+    let (processes, ended) = ChildProcesses::guarded();
+    let _signals = match command.archive {
+        Source::Engine(_) => Some(end_on_signal(ended)?),
+        _ => None,
+    };
+    let inspected = inspect(command, &processes, &progress);
     progress.finish();
     let inspection = inspected?;
     log.drain();
@@ -33,16 +42,26 @@ pub(super) fn run(command: &Inspect) -> Result<ExitCode> {
     Ok(Error::most_severe(&faults).map_or(ExitCode::SUCCESS, |fault| ExitCode::from(fault.kind().exit_code())))
 }
 
-fn inspect(command: &Inspect, progress: &Progress) -> Result<Inspection> {
+/// Ends the processes and this one at a signal. The runtime waits for it.
+fn end_on_signal(ended: EndOnDrop) -> Result<Runtime> {
+    let runtime = threads::for_requests()?;
+    runtime.spawn(async move {
+        asked_to_stop().await;
+        drop(ended);
+        #[expect(clippy::exit, reason = "the archive is read on another thread, which may wait for a long time")]
+        std::process::exit(Kind::Interrupted.exit_code().into());
+    });
+    Ok(runtime)
+}
+
+fn inspect(command: &Inspect, processes: &ChildProcesses, progress: &Progress) -> Result<Inspection> {
     let events = progress.events();
     let watch = |written| {
         events(Event::Spooled { bytes: written });
         ControlFlow::Continue(())
     };
-    let mut archive = archive::list(
-        &command.archive,
-        &Spool { folder: &command.temp_dir, watch: &watch, handler: None, processes: &ChildProcesses::default() },
-    )?;
+    let mut archive =
+        archive::list(&command.archive, &Spool { folder: &command.temp_dir, watch: &watch, handler: None, processes })?;
     let all = archive.images.len() + archive.unusable.len();
     if !command.is_of_all() {
         archive = archive.narrowed(&command.choice, &command.part)?;
