@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Packs the extension of Azure DevOps: the task, with programs of a release in it.
+# Builds the extension of Azure DevOps: the task, with programs of a release in it.
 #
 #   integrations/azure/package.sh FOLDER [PLATFORM=PROGRAM...]
 #

@@ -17,9 +17,8 @@ use crate::push::Reuse;
 /// The arguments.
 #[derive(Debug, clap::Args)]
 pub(super) struct PushArgs {
-    /// Archive to push: a `docker save` tar, an OCI layout or a skopeo `dir:`, as a tar (compressed or not) or a
-    /// folder; - reads standard input; docker-daemon:NAME[:TAG] and containers-storage:NAME[:TAG] read from Docker and
-    /// podman
+    /// Image: a `docker save` tar, OCI layout or skopeo `dir:`, as a tar (compressed or not) or folder; - for standard
+    /// input; docker-daemon:NAME; containers-storage:NAME
     #[arg(required = true)]
     pub(super) archive: Option<PathBuf>,
     /// Target: [HOST/]REPOSITORY[:TAG]; without HOST, your own ECR registry

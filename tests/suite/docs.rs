@@ -305,7 +305,9 @@ const GONE: [(&[&str], &str); 5] = [
     (&["registry.example/tools/build:1"], "a release has an image with a shell"),
     (
         &[
-            "app/ecr-push-0.1.0-github", "ecr-push-0.1.0-x86_64-unknown-linux-gnu", "ecr-push/0.1.0",
+            "app/ecr-push-0.1.0-github",
+            "ecr-push-0.1.0-x86_64-unknown-linux-gnu",
+            "ecr-push/0.1.0",
             "registry.example/tools/ecr-push:0.1.0",
         ],
         "names of another version",
