@@ -54,6 +54,9 @@ mod judge;
 mod layers;
 #[path = "fuzz/samples.rs"]
 mod samples;
+#[cfg(feature = "sandbox")]
+#[path = "fuzz/sandbox.rs"]
+mod sandbox;
 #[path = "fuzz/sparse.rs"]
 mod sparse;
 

@@ -14,7 +14,9 @@ pub(super) fn with_environment(
     mut arguments: Vec<OsString>,
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Vec<OsString>> {
-    for argument in &arguments {
+    // What follows `--` is a command of its own.
+    let is_sandbox = arguments.first().is_some_and(|first| first == "sandbox");
+    for argument in arguments.iter().take_while(|argument| !is_sandbox || *argument != "--") {
         reject_unexpanded("the argument", &argument.to_string_lossy())?;
     }
     let mut command = command();

@@ -33,6 +33,8 @@ mod registries;
 mod repository;
 mod run;
 #[cfg(feature = "sandbox")]
+mod sandbox;
+#[cfg(feature = "sandbox")]
 mod sandbox_rules;
 mod shard;
 mod subcommand;

@@ -12,12 +12,12 @@ use super::credentials::{self, CredentialArgs};
 use super::environment::{with_environment, with_origin};
 use super::files::FileArgs;
 use super::inspect::Inspect;
-#[cfg(feature = "sandbox")]
-use super::parser::SandboxArgs;
 use super::parser::{Cli, CliCommand, command};
 use super::pipeline::PipelineArgs;
 use super::policy::{self, PolicyArgs, PolicyText};
 use super::push::{Push, push};
+#[cfg(feature = "sandbox")]
+use super::sandbox::SandboxArgs;
 use super::tag::{Tagging, tagging};
 use super::values::region;
 use super::{generated_docs, subcommand, targets};
@@ -40,7 +40,7 @@ pub(super) enum Command {
     Batch(Box<BatchArgs>),
     /// Print the IAM policy of a push.
     Policy(PolicyText),
-    /// Run a sandbox, with these repositories, until it is stopped.
+    /// Run a sandbox with these repositories.
     #[cfg(feature = "sandbox")]
     Sandbox(SandboxArgs, Vec<Repository>),
     /// Push a small image into a sandbox.

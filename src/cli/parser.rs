@@ -1,8 +1,5 @@
 //! The parser: commands, options and help, as clap reads them.
 
-#[cfg(feature = "sandbox")]
-use std::path::PathBuf;
-
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
 use super::arguments::PushArgs;
@@ -11,10 +8,8 @@ use super::generated_docs::{CompletionArgs, ManArgs};
 use super::inspect::InspectArgs;
 use super::policy::PolicyArgs;
 #[cfg(feature = "sandbox")]
-use super::sandbox_rules::SandboxRulesArgs;
+use super::sandbox::SandboxArgs;
 use super::tag::TagArgs;
-#[cfg(feature = "sandbox")]
-use super::values::address;
 
 const SHORT_EXAMPLES: &str = "\
 Examples:
@@ -98,28 +93,6 @@ pub(super) enum CliCommand {
     Completions(CompletionArgs),
     /// Print the manual page of the program or of a command, as roff
     Man(ManArgs),
-}
-
-#[cfg(feature = "sandbox")]
-#[derive(Debug, clap::Args)]
-pub(super) struct SandboxArgs {
-    /// Loopback address and port to listen on; port 0 selects a free one
-    #[arg(long, value_parser = address, value_name = "ADDR", default_value = "127.0.0.1:5050")]
-    pub(super) listen: std::net::SocketAddr,
-    /// Folder to store images in, as one OCI layout per repository [default: in memory]
-    #[arg(long, value_name = "DIR")]
-    pub(super) dir: Option<PathBuf>,
-    /// Verify digests and discard blobs above 1 MiB, for benchmarks
-    #[arg(long)]
-    pub(super) discard: bool,
-    /// File to append a line of JSON to for each request
-    #[arg(long, value_name = "FILE")]
-    pub(super) log: Option<PathBuf>,
-    #[command(flatten)]
-    pub(super) rules: SandboxRulesArgs,
-    /// Repository to create at the start (repeatable)
-    #[arg(long, value_name = "NAME")]
-    pub(super) repository: Vec<String>,
 }
 
 /// Returns the parser. `-h` shows the common options, on one screen. The help of `policy` omits the options of a push, which

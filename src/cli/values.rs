@@ -103,12 +103,6 @@ pub(super) fn seconds(text: &str) -> std::result::Result<Duration, &'static str>
     if duration.is_zero() { Err("the value must be more than 0s") } else { Ok(duration) }
 }
 
-/// Parses an address and a port.
-#[cfg(feature = "sandbox")]
-pub(super) fn address(text: &str) -> std::result::Result<std::net::SocketAddr, &'static str> {
-    text.trim().parse().map_err(|_| "the value must be ADDRESS:PORT, such as 127.0.0.1:5050")
-}
-
 /// Parses a duration with units, or a number of milliseconds.
 #[cfg(feature = "sandbox")]
 pub(super) fn milliseconds(text: &str) -> std::result::Result<Duration, &'static str> {

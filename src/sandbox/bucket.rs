@@ -176,13 +176,15 @@ fn part(blob: Blob, start: u64, length: u64) -> std::io::Result<Body> {
             }
             Ok(Body::from_stream(stream::iter(pieces.into_iter().map(Ok::<_, std::io::Error>))))
         }
-        Blob::File(path, _) => {
-            let mut file = File::open(path)?;
-            file.seek(SeekFrom::Start(start))?;
-            Ok(Body::from_stream(stream::iter(pieces_of(file.take(length)))))
-        }
+        Blob::File(path, _) => part_of_file(File::open(path)?, start, length),
+        Blob::Temporary(path, _) => part_of_file(File::open(&*path)?, start, length),
         Blob::Discarded(_) => Err(std::io::Error::other("the bytes were discarded")),
     }
+}
+
+fn part_of_file(mut file: File, start: u64, length: u64) -> std::io::Result<Body> {
+    file.seek(SeekFrom::Start(start))?;
+    Ok(Body::from_stream(stream::iter(pieces_of(file.take(length)))))
 }
 
 /// A file in pieces, none of which is read before it is wanted.

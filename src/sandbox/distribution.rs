@@ -3,14 +3,14 @@
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::exchange::{Ending, Exchange};
 use super::faults::Trouble;
 use super::logins::Access;
 use super::manifest::{self, Place};
 use super::refusal::Refusal;
-use super::repository::{Image, LARGEST_MANIFEST};
+use super::repository::{Image, LARGEST_MANIFEST, NotDeleted};
 use super::route::{Route, query_value};
 use super::rules::{Asks, Parts};
 use super::{Registry, blobs, empty, reply, set, tokens};
@@ -44,6 +44,8 @@ async fn serve(registry: &Registry, exchange: &mut Exchange, route: &Route) -> R
     let operation = route.operation(&exchange.method);
     let (name, last) = match route {
         Route::Check => return Ok(reply(StatusCode::OK, "")),
+        Route::Catalog if operation == "ecr:DescribeRepositories" => return catalog(registry, exchange),
+        Route::Catalog => return Err(unsupported()),
         Route::Unknown | Route::Token => return Err(Refusal::Silent(StatusCode::NOT_FOUND)),
         Route::Uploads(name) | Route::Tags(name) => (name, ""),
         Route::Upload(name, last)
@@ -73,8 +75,13 @@ async fn serve(registry: &Registry, exchange: &mut Exchange, route: &Route) -> R
         "ecr:BatchGetImage" => serve_manifest(registry, exchange, &name, last),
         "ecr:PutImage" => put_manifest(registry, exchange, &name, last).await,
         "ecr:ListImages" => list_tags(registry, exchange, &name),
-        _ => Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", "The operation is unsupported.")),
+        "ecr:BatchDeleteImage" => delete_manifest(registry, &name, last),
+        _ => Err(unsupported()),
     }
+}
+
+fn unsupported() -> Refusal {
+    Refusal::unsupported("The operation is unsupported.")
 }
 
 /// Returns the response to a request with a fault.
@@ -276,30 +283,67 @@ fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
         })
 }
 
-fn list_tags(registry: &Registry, exchange: &Exchange, name: &Repository) -> Result<Response, Refusal> {
-    let query = exchange.uri.query();
-    let limit = match query_value(query, "n").map(|n| n.parse::<usize>()) {
+/// Returns how many results a request for a list wants.
+fn page(exchange: &Exchange) -> Result<usize, Refusal> {
+    match query_value(exchange.uri.query(), "n").map(|n| n.parse::<usize>()) {
         // https://github.com/genuinetools/reg/issues/206
-        None => 100,
-        Some(Ok(limit)) if (1..=1000).contains(&limit) => limit,
+        None => Ok(100),
+        Some(Ok(limit)) if (1..=1000).contains(&limit) => Ok(limit),
         // https://github.com/google/go-containerregistry/issues/681
         Some(_) => {
             let constraint = "Member must have value less than or equal to 1000";
-            return Err(Refusal::parameter("maxResults", constraint));
+            Err(Refusal::parameter("maxResults", constraint))
         }
-    };
-    let last = query_value(query, "last").unwrap_or_default();
-    let mut tags: Vec<String> = registry.look(name, |repo| {
+    }
+}
+
+/// Returns the response with a page of names after `last`, of which `names` has one more than the page if there are more.
+fn listed(path: &str, key: &str, mut body: Value, mut names: Vec<String>, limit: usize) -> Response {
+    let more = names.len() > limit;
+    names.truncate(limit);
+    body[key] = json!(names);
+    let mut response = reply(StatusCode::OK, body.to_string());
+    set(&mut response, "content-type", "application/json; charset=utf-8");
+    if let (true, Some(last)) = (more, names.last()) {
+        set(&mut response, "link", format!("<{path}?last={last}&n={limit}>; rel=\"next\""));
+    }
+    response
+}
+
+fn list_tags(registry: &Registry, exchange: &Exchange, name: &Repository) -> Result<Response, Refusal> {
+    let limit = page(exchange)?;
+    let last = query_value(exchange.uri.query(), "last").unwrap_or_default();
+    let tags = registry.look(name, |repo| {
         repo.tags.keys().filter(|tag| last.is_empty() || **tag > last).take(limit + 1).cloned().collect()
     })?;
-    let more = tags.len() > limit;
-    tags.truncate(limit);
-    let mut response = reply(StatusCode::OK, json!({"name": name, "tags": tags}).to_string());
-    set(&mut response, "content-type", "application/json; charset=utf-8");
-    if let (true, Some(last)) = (more, tags.last()) {
-        set(&mut response, "link", format!("</v2/{name}/tags/list?last={last}&n={limit}>; rel=\"next\""));
+    Ok(listed(&format!("/v2/{name}/tags/list"), "tags", json!({"name": name}), tags, limit))
+}
+
+/// Lists repositories, at most 1,000 in a page (<https://github.com/google/go-containerregistry/issues/1091>).
+fn catalog(registry: &Registry, exchange: &Exchange) -> Result<Response, Refusal> {
+    if let Some(message) = registry.denial("ecr:DescribeRepositories", None) {
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", message));
     }
-    Ok(response)
+    let limit = page(exchange)?;
+    let last = query_value(exchange.uri.query(), "last").unwrap_or_default();
+    let names = registry.store.repositories().into_iter().map(|name| name.as_str().to_owned());
+    let names = names.filter(|name| last.is_empty() || *name > last).take(limit + 1).collect();
+    Ok(listed("/v2/_catalog", "repositories", json!({}), names, limit))
+}
+
+/// Deletes an image by digest, or a tag (<https://github.com/google/go-containerregistry/pull/1862>).
+fn delete_manifest(registry: &Registry, name: &Repository, reference: &str) -> Result<Response, Refusal> {
+    let deleted = registry.store.delete_image(name, reference);
+    match deleted.ok_or_else(|| Refusal::absent(name, &registry.account))?? {
+        Ok(_) => Ok(empty(StatusCode::ACCEPTED)),
+        Err(NotDeleted::Absent) => Err(unknown_image("Requested image not found")),
+        // The reason of BatchDeleteImage. Its status is not known.
+        Err(NotDeleted::Referenced(parents)) => {
+            let parents: Vec<String> = parents.iter().map(ToString::to_string).collect();
+            let message = format!("Requested image referenced by manifest list: [{}]", parents.join(", "));
+            Err(Refusal::unsupported(message))
+        }
+    }
 }
 
 /// What refers to a manifest: signatures, attestations

@@ -23,14 +23,16 @@ use super::server::Server;
 use super::sessions::Assumed;
 use super::store::Store;
 use super::traffic::Rates;
-use crate::error::{Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::oci::{Digest, EndpointOverride, Host, Repository, is_region};
 
 /// The settings of a sandbox.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The address to listen on. Only loopback is allowed: every client that can connect has full access.
+    /// The address to listen on. Every client that can connect has full access.
     pub listen: SocketAddr,
+    /// Whether the address may be another one than loopback.
+    pub public: bool,
     /// The folder of its images. Without one they are in memory.
     pub dir: Option<PathBuf>,
     /// Whether to verify the digests of blobs above 1 MiB and discard their bytes, so that memory stays bounded. Such blobs
@@ -57,6 +59,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            public: false,
             dir: None,
             discard: false,
             account: "000000000000".into(),
@@ -93,10 +96,13 @@ pub struct Sandbox {
 impl Sandbox {
     /// Starts a sandbox on the current runtime.
     pub async fn start(options: Options) -> Result<Self> {
-        let Options { listen, dir, discard, log, account, region, any_account, any_region, rules, create } = options;
-        if !listen.ip().is_loopback() {
-            return Err(Error::usage(format!("the sandbox cannot listen on {listen}"))
-                .hint("It accepts any AWS access key, so it listens on loopback only: 127.0.0.1 or [::1]."));
+        let Options { listen, public, dir, discard, log, account, region, any_account, any_region, rules, create } =
+            options;
+        if !listen.ip().is_loopback() && !public {
+            let advice = Advice::new(
+                "It accepts any AWS access key, so it listens on loopback: 127.0.0.1 or [::1]. To let other machines connect",
+            );
+            return Err(Error::usage(format!("the sandbox cannot listen on {listen}")).hint(advice.setting("public")));
         }
         if !is_account(&account) {
             return Err(Error::usage(format!("{account:?} is not an AWS account: it takes twelve digits")));
@@ -145,7 +151,13 @@ impl Sandbox {
 
     /// Returns its URL, for both APIs: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let mut address = self.address;
+        match address.ip() {
+            IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        format!("http://{address}")
     }
 
     /// Returns the registry that it replaces, for the options of a push.

@@ -59,6 +59,28 @@ impl Repo {
         self.any_image(reference).filter(|(digest, _)| !self.archived.contains(digest))
     }
 
+    /// Deletes an image with all its tags by digest, or one of its tags, and with the last tag the image
+    /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchDeleteImage.html>). An image that an index lists
+    /// stays.
+    ///
+    /// # Errors
+    /// If there is no such image, or an index lists one that is named by digest.
+    pub(super) fn delete(&mut self, reference: &str) -> Result<Digest, NotDeleted> {
+        let (digest, _) = self.any_image(reference).ok_or(NotDeleted::Absent)?;
+        let by_tag = self.tags.contains_key(reference);
+        let parents = self.images.iter().filter(|(_, image)| image.facts.children.contains(&digest));
+        let parents: Vec<Digest> = parents.map(|(parent, _)| *parent).collect();
+        if !by_tag && !parents.is_empty() {
+            return Err(NotDeleted::Referenced(parents));
+        }
+        self.tags.retain(|tag, to| *to != digest || by_tag && tag != reference);
+        if parents.is_empty() && !self.tags.values().any(|to| *to == digest) {
+            self.images.remove(&digest);
+            self.archived.remove(&digest);
+        }
+        Ok(digest)
+    }
+
     /// Returns the image under a tag or a digest, archived or not.
     pub(super) fn any_image(&self, reference: &str) -> Option<(Digest, &Image)> {
         let digest = match reference.parse() {
@@ -67,6 +89,15 @@ impl Repo {
         };
         Some((digest, self.images.get(&digest)?))
     }
+}
+
+/// Why an image cannot be deleted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum NotDeleted {
+    /// It does not exist.
+    Absent,
+    /// These indexes list it.
+    Referenced(Vec<Digest>),
 }
 
 /// A manifest or an index.

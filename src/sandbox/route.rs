@@ -7,6 +7,7 @@ use axum::http::Method;
 pub(super) enum Route {
     Check,
     Token,
+    Catalog,
     Uploads(String),
     Upload(String, String),
     Blob(String, String),
@@ -24,6 +25,9 @@ impl Route {
         }
         if matches!(path, "/token" | "/token/") {
             return Self::Token;
+        }
+        if path == "/v2/_catalog" {
+            return Self::Catalog;
         }
         let Some(rest) = path.strip_prefix("/v2/") else { return Self::Unknown };
         let rest = decode(rest);
@@ -49,7 +53,7 @@ impl Route {
     /// Returns the repository in the path.
     pub(super) fn repository(&self) -> Option<&str> {
         match self {
-            Self::Check | Self::Token | Self::Unknown => None,
+            Self::Check | Self::Token | Self::Catalog | Self::Unknown => None,
             Self::Uploads(name) | Self::Tags(name) => Some(name),
             Self::Upload(name, _) | Self::Blob(name, _) | Self::Manifest(name, _) | Self::Referrers(name, _) => {
                 Some(name)
@@ -63,6 +67,7 @@ impl Route {
         match (self, method.as_str()) {
             (Self::Check, "GET" | "HEAD") => "v2:Check",
             (Self::Token, "GET" | "POST") => "v2:Token",
+            (Self::Catalog, "GET") => "ecr:DescribeRepositories",
             (Self::Uploads(_), "POST") => "ecr:InitiateLayerUpload",
             (Self::Upload(..), "PATCH") => "ecr:UploadLayerPart",
             (Self::Upload(..), "PUT") => "ecr:CompleteLayerUpload",
@@ -72,6 +77,7 @@ impl Route {
             (Self::Blob(..), "GET") => "ecr:GetDownloadUrlForLayer",
             (Self::Manifest(..), "GET" | "HEAD") | (Self::Referrers(..), "GET") => "ecr:BatchGetImage",
             (Self::Manifest(..), "PUT") => "ecr:PutImage",
+            (Self::Manifest(..), "DELETE") => "ecr:BatchDeleteImage",
             (Self::Tags(_), "GET") => "ecr:ListImages",
             _ => "v2:Unknown",
         }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use axum::body::Bytes;
 
 use super::folder::Folder;
-use super::repository::{Document, Image, Repo, Settings};
+use super::repository::{Document, Image, NotDeleted, Repo, Settings};
 use super::rules::{Interrupted, Parts};
 use super::upload::{Blob, Gathered, Incomplete, Upload};
 use crate::error::Result;
@@ -233,6 +233,19 @@ impl Store {
         }
     }
 
+    /// Deletes an image with all its tags by digest, or one of its tags. `None` if the repository does not exist.
+    pub(super) fn delete_image(
+        &self,
+        name: &Repository,
+        reference: &str,
+    ) -> Option<io::Result<Result<Digest, NotDeleted>>> {
+        let mut inner = self.lock();
+        let repo = inner.repositories.get_mut(name)?;
+        let deleted = repo.delete(reference);
+        let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo));
+        Some(written.map(|()| deleted))
+    }
+
     /// Archives an image, as a lifecycle policy might. Returns `false` if it does not exist.
     pub(super) fn archive(&self, name: &Repository, reference: &str) -> bool {
         let mut inner = self.lock();
@@ -374,13 +387,11 @@ impl Feed<'_> {
         if repo.blobs.contains_key(digest) && *parts != Parts::LastKept {
             return Ok(Ok(()));
         }
-        let (bytes, size) = upload.into_bytes(parts);
-        let blob = match (bytes, &self.store.folder) {
-            (Gathered::Memory(pieces), _) => Blob::Memory(Arc::from(pieces), size),
-            (Gathered::File(staged), Some(folder)) => Blob::File(folder.keep(staged, &name, digest)?, size),
-            (Gathered::Discarded, _) => Blob::Discarded(size),
-            (Gathered::File(_), None) => return Err(io::Error::other("there is no folder")),
+        let keep = |staged| match &self.store.folder {
+            Some(folder) => folder.keep(staged, &name, digest),
+            None => Err(io::Error::other("there is no folder")),
         };
+        let blob = upload.into_blob(parts, keep)?;
         repo.blobs.insert(*digest, blob);
         Ok(Ok(()))
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use sha2::{Digest as _, Sha256};
+use tempfile::{NamedTempFile, TempPath};
 
 use super::rules::{Interrupted, Parts};
 use crate::oci::{Digest, Repository};
@@ -19,9 +20,9 @@ pub(super) const LARGEST_PART: u64 = 10 << 20;
 /// (<https://github.com/dotnet/sdk-container-builds/issues/424>).
 pub(super) const SMALLEST_PART: u64 = 5 << 20;
 
-/// The largest blob that a sandbox stores if it discards layers: configs can be read, and must not fill
-/// the memory.
-const LARGEST_KEPT: u64 = 1 << 20;
+/// The largest blob in memory: configs can be read at once, and must not fill it. Without a folder, larger ones are in
+/// temporary files, or discarded.
+const LARGEST_IN_MEMORY: u64 = 1 << 20;
 
 /// An upload session.
 #[derive(Debug)]
@@ -43,7 +44,9 @@ pub(super) struct Upload {
 pub(super) enum Gathered {
     Memory(Vec<Bytes>),
     File(Staged),
-    /// The bytes were discarded, because they were too many.
+    /// They were too many for the memory.
+    Temporary(NamedTempFile),
+    /// They were discarded, because they were too many.
     Discarded,
 }
 
@@ -121,14 +124,28 @@ impl Upload {
     pub(super) fn write(&mut self, bytes: Bytes) -> io::Result<()> {
         self.hasher.update(&bytes);
         self.received += bytes.len() as u64;
-        if self.discard && self.received > LARGEST_KEPT {
-            self.bytes = Gathered::Discarded;
+        if self.received > LARGEST_IN_MEMORY {
+            self.spill()?;
         }
         match &mut self.bytes {
             Gathered::Memory(pieces) => pieces.push(bytes),
+            Gathered::Temporary(file) => file.write_all(&bytes)?,
             // Not on a separate thread: the data goes to the page cache, and a sandbox may wait for its disk.
             Gathered::File(staged) => staged.file.write_all(&bytes)?,
             Gathered::Discarded => {}
+        }
+        Ok(())
+    }
+
+    /// Moves the bytes out of the memory.
+    fn spill(&mut self) -> io::Result<()> {
+        if self.discard {
+            self.bytes = Gathered::Discarded;
+        }
+        if let Gathered::Memory(pieces) = &self.bytes {
+            let mut file = tempfile::Builder::new().prefix("ecr-push-sandbox-").tempfile()?;
+            pieces.iter().try_for_each(|piece| file.write_all(piece))?;
+            self.bytes = Gathered::Temporary(file);
         }
         Ok(())
     }
@@ -173,16 +190,21 @@ impl Upload {
         Ok(())
     }
 
-    /// Returns the bytes of the blob, and their number.
-    pub(super) fn into_bytes(self, parts: &Parts) -> (Gathered, u64) {
-        match (self.bytes, parts) {
-            (Gathered::Memory(pieces), Parts::LastKept) => {
-                let retained = self.last_part;
-                let whole = Bytes::from(pieces.concat());
-                (Gathered::Memory(vec![whole.slice(whole.len().saturating_sub(retained as usize)..)]), retained)
-            }
-            (bytes, _) => (bytes, self.received),
+    /// Returns the blob. `keep` moves a staged file to its final path.
+    pub(super) fn into_blob(self, parts: &Parts, keep: impl FnOnce(Staged) -> io::Result<PathBuf>) -> io::Result<Blob> {
+        let size = self.received;
+        let blob = match self.bytes {
+            Gathered::File(staged) => Blob::File(keep(staged)?, size),
+            Gathered::Memory(pieces) => Blob::Memory(Arc::from(pieces), size),
+            Gathered::Temporary(file) => Blob::Temporary(Arc::new(file.into_temp_path()), size),
+            Gathered::Discarded => Blob::Discarded(size),
+        };
+        if *parts != Parts::LastKept {
+            return Ok(blob);
         }
+        let whole = Bytes::from(blob.whole()?);
+        let last = whole.slice(whole.len().saturating_sub(self.last_part as usize)..);
+        Ok(Blob::Memory(Arc::from([last]), self.last_part))
     }
 }
 
@@ -228,6 +250,8 @@ pub(super) enum Blob {
     Memory(Arc<[Bytes]>, u64),
     /// In a file of this length.
     File(PathBuf, u64),
+    /// In a file of this length that is removed with it.
+    Temporary(Arc<TempPath>, u64),
     /// Discarded, with this length.
     Discarded(u64),
 }
@@ -235,7 +259,7 @@ pub(super) enum Blob {
 impl Blob {
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::Memory(_, size) | Self::File(_, size) | Self::Discarded(size) => *size,
+            Self::Memory(_, size) | Self::File(_, size) | Self::Temporary(_, size) | Self::Discarded(size) => *size,
         }
     }
 
@@ -244,6 +268,7 @@ impl Blob {
         match self {
             Self::Memory(pieces, _) => Ok(pieces.concat()),
             Self::File(path, _) => std::fs::read(path),
+            Self::Temporary(path, _) => std::fs::read(&**path),
             Self::Discarded(_) => Err(io::Error::other("the blob was discarded")),
         }
     }

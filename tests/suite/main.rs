@@ -146,6 +146,7 @@ mod request_log;
 mod resource_limits;
 mod resume;
 mod retag;
+mod sandbox_recovery;
 mod schedules;
 mod shared_layers;
 mod signed_images;

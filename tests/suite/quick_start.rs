@@ -221,16 +221,18 @@ fn a_sandbox_runs_until_it_is_stopped_and_prints_how_to_push_into_it() {
     let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines().map_while(Result::ok);
     let said: Vec<_> = lines.by_ref().take_while(|line| !line.contains("ecr-push IMAGE.tar")).collect();
     let said = said.join("\n");
-    let (_, exports) = said.split_once("export ").unwrap_or_else(|| panic!("no exports in {said}"));
-    let url = exports.split(['=', ' ']).nth(1).unwrap();
+    let exports: Vec<_> = said.lines().filter_map(|line| line.trim().strip_prefix("export ")).collect();
+    let url = exports[0].split_once('=').unwrap().1;
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let shown = format!("export {}\n", exports.trim_end().replace(url, "http://127.0.0.1:5050"));
-    check_output("sandbox", &shown, words);
-    let exports: Vec<_> = exports.split_whitespace().filter_map(|word| word.split_once('=')).collect();
+    let shown: String = exports.iter().map(|line| format!("export {line}\n")).collect();
+    check_output("sandbox", &shown.replace(url, "http://127.0.0.1:5050"), words);
+    let printed = env.run(&["sandbox", "env", url]).succeeds();
+    assert_eq!(printed.stdout, shown);
     // As a shell reads it where NO_PROXY is not set.
-    let exports = exports.into_iter().map(|(name, value)| (name, value.trim_matches('"').replace(",$NO_PROXY", "")));
+    let exports = exports.iter().filter_map(|line| line.split_once('='));
+    let exports = exports.map(|(name, value)| (name, value.trim_matches('"').replace(",$NO_PROXY", "")));
     let exports: Vec<_> = exports.collect();
-    assert_eq!(exports.len(), 8, "{exports:?}");
+    assert_eq!(exports.len(), 9, "{exports:?}");
     let public = "public.ecr.aws/sandbox/app:1";
     for (target, create) in
         [("team/app:1", &["--create-repository"][..]), ("team/ready:1", &[]), (public, &["--create-repository"])]
@@ -260,10 +262,32 @@ fn a_sandbox_runs_until_it_is_stopped_and_prints_how_to_push_into_it() {
 }
 
 #[test]
+fn a_sandbox_runs_a_command_and_ends_with_its_exit_code() {
+    let env = TestEnv::new();
+    let program = super::harness::text(&super::harness::program());
+    let script = r#""$1" "$2" team/app:1 --region eu-west-1 && "$1" "$2" team/app:2 -q --region eu-west-1 \
+        && test "$AWS_DEFAULT_REGION" = us-east-1 && echo '$(a)' && exit 7"#;
+    let command = ["--", "sh", "-c", script, "-", &program, &testdata(ARCHIVE)];
+    let run = env.run(&[&["sandbox", "--repository", "team/app"], &command[..]].concat()).fails_with(7);
+    let registry = HOST.replace("us-east-1", "eu-west-1");
+    assert!(run.stdout.starts_with(&format!("{registry}/team/app:1@sha256:")), "{}", run.stdout);
+    assert!(run.stdout.ends_with("\n$(a)\n"));
+    run.stderr_has(&[
+        "sandbox: using the built-in fake ECR at http://127.0.0.1:",
+        "note: AWS endpoints are overridden by",
+    ]);
+    env.run(&["sandbox", "--", "/nonexistent"]).fails_with(2).stderr_has(&["error: cannot run /nonexistent"]);
+    env.run(&["sandbox", "--", "sh", "-c", "kill -9 $$"]).fails_with(137);
+    env.run(&["sandbox", "--account", "12", "--", "true"]).fails_with(2).stderr_has(&["twelve digits"]);
+}
+
+#[test]
 fn a_sandbox_listens_on_loopback_only() {
     let env = TestEnv::new();
     let run = env.run(&["sandbox", "--listen", "0.0.0.0:0"]).fails_with(2).stdout_is("");
-    run.stderr_has(&["cannot listen on 0.0.0.0:0", "loopback"]);
+    run.stderr_has(&["cannot listen on 0.0.0.0:0", "loopback", "--public"]);
+    let public = env.run(&["sandbox", "--listen", "0.0.0.0:0", "--public", "--", "true"]).succeeds();
+    public.stderr_has(&["warning: the sandbox listens on 0.0.0.0:", "built-in fake ECR at http://127.0.0.1:"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let busy = env.run(&["sandbox", "--listen", &address]).fails_with(2).stdout_is("");

@@ -15,6 +15,8 @@ mod program;
 mod push;
 #[cfg(feature = "sandbox")]
 mod sandbox;
+#[cfg(feature = "sandbox")]
+mod sandbox_server;
 mod signals;
 mod stderr;
 mod tag;

@@ -84,7 +84,7 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Inspect(inspect) => inspect::run(&inspect),
         #[cfg(feature = "sandbox")]
-        Command::Sandbox(args, create) => threads::for_requests()?.block_on(super::sandbox::serve(args, create)),
+        Command::Sandbox(args, create) => threads::for_requests()?.block_on(super::sandbox_server::run(args, create)),
         #[cfg(feature = "sandbox")]
         Command::Demo => {
             let (push, _file) = super::demo::demo()?;

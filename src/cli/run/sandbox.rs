@@ -1,17 +1,14 @@
-//! The sandbox: inside a push, and as a server.
+//! The sandbox inside a push.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 
-use super::signals::asked_to_stop;
-use crate::cli::parser::SandboxArgs;
 use crate::compress::size;
 use crate::ecr::Access;
 use crate::error::Result;
-use crate::oci::{EcrHost, Host, Repository, Target};
+use crate::oci::{EcrHost, Host, Target};
 use crate::output::log::Entry;
 use crate::output::writer::Log;
 use crate::push::{Options, Outcome, PushRequest, Pusher, ReadBack, TagState, read_back as read_back_target};
@@ -122,25 +119,4 @@ fn text_of(reference: &str, found: &ReadBack) -> String {
         text += &format!("  layer  {digest}  {:>10}\n", size(*bytes));
     }
     text
-}
-
-/// Runs a sandbox until Ctrl-C.
-pub(super) async fn serve(args: SandboxArgs, create: Vec<Repository>) -> Result<ExitCode> {
-    let SandboxArgs { listen, dir, discard, log, rules, .. } = args;
-    let rules = rules.read()?;
-    let options = sandbox::Options { listen, dir, discard, log, rules, create, ..Default::default() };
-    let region = options.region.clone();
-    let sandbox = Sandbox::start(options).await?;
-    let (url, local) = (sandbox.url(), sandbox.address().ip());
-    super::stderr::print(&format!(
-        "The sandbox (a fake Amazon ECR) listens on {url} until Ctrl-C. To push into it:\n\n  \
-         export AWS_ENDPOINT_URL_ECR={url} AWS_ENDPOINT_URL_ECR_PUBLIC={url} \\\n         \
-         AWS_ENDPOINT_URL_STS={url} ECR_PUSH_REGISTRY_ENDPOINT={url} \\\n         \
-         AWS_ACCESS_KEY_ID=sandbox AWS_SECRET_ACCESS_KEY=sandbox AWS_REGION={region} \\\n         \
-         NO_PROXY=\"{local},$NO_PROXY\"\n  \
-         ecr-push IMAGE.tar team/app:1 --create-repository\n"
-    ))?;
-    asked_to_stop().await;
-    sandbox.stop().await;
-    Ok(ExitCode::SUCCESS)
 }

@@ -146,3 +146,26 @@ async fn what_is_being_sent_takes_room_from_others() {
     assert_eq!(bench.patch(&bench.begin().await, None, vec![1; 6]).await.status.as_u16(), 201);
     assert_eq!((one.end().await, two.end().await), ("500".into(), "500".into()));
 }
+
+#[tokio::test]
+async fn a_large_blob_is_in_a_file_that_goes_with_it() {
+    let bench = Bench::new().await;
+    let blob = noise(3 * MIB);
+    let digest = bench.push(&blob).await;
+    let path = format!("/v2/team/app/blobs/{digest}");
+    let url = bench.call("GET", &path).await.header("location").to_owned();
+    assert_eq!(send(bench.http.get(&url)).await.body, blob);
+    let part = send(bench.http.get(&url).header("range", "bytes=2000000-2000009")).await;
+    assert_eq!(part.body, blob[2_000_000..2_000_010]);
+    let file = {
+        let store = bench.sandbox.server.registries.open(&bench.sandbox.server.registries.home).unwrap();
+        let found = store.look(&"team/app".parse().unwrap(), |repo| repo.blobs.get(&digest).cloned()).flatten();
+        let Some(upload::Blob::Temporary(file, _)) = found else { panic!("it is in memory") };
+        file.to_path_buf()
+    };
+    assert!(file.exists());
+    drop(bench);
+    while file.exists() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -241,3 +241,53 @@ async fn tags_are_listed_page_by_page() {
     let second = bench.call("GET", "/v2/team/app/tags/list?last=b&n=2").await;
     assert_eq!((second.json()["tags"].clone(), second.header("link")), (json!(["c"]), ""));
 }
+
+#[tokio::test]
+async fn the_last_tag_takes_its_image_along_unless_an_index_lists_it() {
+    let bench = Bench::new().await;
+    let manifest = bench.image(b"layer").await;
+    let (bytes, digest) = (manifest.to_string(), Digest::of(manifest.to_string().as_bytes()));
+    assert_eq!(bench.put_manifest("one", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
+    let entry = json!({"mediaType": OCI_MANIFEST, "digest": digest, "size": bytes.len()});
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]});
+    assert_eq!(bench.put_manifest("all", OCI_INDEX, &index).await.status, StatusCode::CREATED);
+    let delete = async |reference: &str| bench.call("DELETE", &format!("/v2/team/app/manifests/{reference}")).await;
+    let listed = delete(&digest.to_string()).await;
+    let parent = Digest::of(index.to_string().as_bytes());
+    let message = format!("Requested image referenced by manifest list: [{parent}]");
+    assert_eq!(listed.refusal(), (405, "UNSUPPORTED".into(), message));
+    assert_eq!(delete("one").await.status, StatusCode::ACCEPTED);
+    assert!(bench.sandbox.image("team/app", "one").is_none());
+    assert!(bench.sandbox.image("team/app", &digest.to_string()).is_some());
+    assert_eq!(delete("all").await.status, StatusCode::ACCEPTED);
+    assert!(bench.sandbox.image("team/app", &parent.to_string()).is_none());
+    assert_eq!(delete(&digest.to_string()).await.status, StatusCode::ACCEPTED);
+    bench.sandbox.set_rules(|rules| rules.deny = vec!["ecr:BatchDeleteImage".into()]);
+    assert_eq!(delete("one").await.refusal().1, "DENIED");
+}
+
+#[tokio::test]
+async fn the_catalog_lists_repositories_page_by_page() {
+    let create = ["ab", "cd", "team/app"].map(|name| name.parse().unwrap()).to_vec();
+    let bench = Bench::start(Options { create, ..Options::default() }).await;
+    let reply = bench.call("GET", "/v2/_catalog?n=2").await;
+    assert_eq!(reply.json(), json!({"repositories": ["ab", "cd"]}));
+    assert_eq!(reply.header("link"), "</v2/_catalog?last=cd&n=2>; rel=\"next\"");
+    let rest = bench.call("GET", "/v2/_catalog?last=cd&n=1000").await;
+    assert_eq!((rest.json(), rest.header("link")), (json!({"repositories": ["team/app"]}), ""));
+    assert_eq!(bench.call("GET", "/v2/_catalog?n=1001").await.refusal().1, "UNSUPPORTED");
+    bench.sandbox.set_rules(|rules| rules.deny = vec!["ecr:DescribeRepositories".into()]);
+    assert_eq!(bench.call("GET", "/v2/_catalog").await.refusal().1, "DENIED");
+}
+
+#[tokio::test]
+async fn an_archived_image_is_absent_until_it_is_pushed_again() {
+    let bench = Bench::with(Rules { immutable: true, ..Rules::default() }).await;
+    let manifest = bench.image(b"layer").await;
+    assert_eq!(bench.put_manifest("1", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
+    assert!(bench.sandbox.archive("team/app", "1"));
+    assert_eq!(bench.call("HEAD", "/v2/team/app/manifests/1").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(bench.call("GET", "/v2/team/app/tags/list").await.json()["tags"], json!(["1"]));
+    assert_eq!(bench.put_manifest("1", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
+    assert_eq!(bench.call("GET", "/v2/team/app/manifests/1").await.status, StatusCode::OK);
+}

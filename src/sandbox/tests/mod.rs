@@ -2,6 +2,7 @@
 
 mod api;
 mod bucket;
+mod conformance;
 mod discard;
 mod faults;
 mod folder;

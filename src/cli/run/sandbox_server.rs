@@ -1,0 +1,124 @@
+//! The sandbox as a server: until Ctrl-C, or as long as a command runs.
+
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use super::signals::asked_to_stop;
+use super::stderr::{print, text_writer};
+use crate::cli::sandbox::{SandboxArgs, SandboxCommand};
+use crate::error::{Error, Result};
+use crate::oci::Repository;
+use crate::output::log::{Entry, Level};
+use crate::sandbox::{self, Sandbox};
+
+/// How long a command may go on after an interrupt.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Runs a sandbox, or prints how to reach one.
+pub(super) async fn run(args: SandboxArgs, create: Vec<Repository>) -> Result<ExitCode> {
+    if let Some(SandboxCommand::Env { address }) = args.action {
+        let region = sandbox::Options::default().region;
+        let exports =
+            variables(&address, &region, ",$NO_PROXY").map(|(name, value)| format!("export {name}={value}\n"));
+        print(&exports.concat())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let default = sandbox::Options::default();
+    let options = sandbox::Options {
+        listen: args.address(),
+        public: args.public,
+        dir: args.dir,
+        discard: args.discard,
+        log: args.log,
+        rules: args.rules.read()?,
+        create,
+        any_account: args.account.is_none(),
+        any_region: args.region.is_none(),
+        account: args.account.unwrap_or(default.account),
+        region: args.region.unwrap_or(default.region),
+    };
+    let region = options.region.clone();
+    let sandbox = Sandbox::start(options).await?;
+    let url = sandbox.url();
+    let address = url.trim_start_matches("http://");
+    let writer = text_writer();
+    let log = writer.log();
+    if !sandbox.address().ip().is_loopback() {
+        let text = format!(
+            "the sandbox listens on {}: every machine that can connect has full access to it",
+            sandbox.address()
+        );
+        log.write_entry(&Entry::new(Level::Warning, "sandbox", text));
+    }
+    let code = if args.command.is_empty() {
+        log.drain();
+        let lines = variables(address, &region, ",$NO_PROXY").map(|(name, value)| format!("  export {name}={value}\n"));
+        let exports = lines.concat();
+        print(&format!(
+            "The sandbox (a fake Amazon ECR) listens on {url} until Ctrl-C. To push into it:\n\n{exports}\
+             \x20 ecr-push IMAGE.tar team/app:1 --create-repository\n"
+        ))?;
+        asked_to_stop().await;
+        ExitCode::SUCCESS
+    } else {
+        let text = format!("sandbox: using the built-in fake ECR at {url}; nothing is sent to AWS");
+        log.write_entry(&Entry::info("sandbox", text).with("url", url.as_str()));
+        log.drain();
+        let bypass = std::env::var("NO_PROXY").map(|hosts| format!(",{hosts}")).unwrap_or_default();
+        run_command(&args.command, &variables(address, &region, &bypass)).await?
+    };
+    sandbox.stop().await;
+    Ok(code)
+}
+
+/// The variables that direct this program and AWS's tools to a sandbox. `bypass` has the other hosts without a proxy.
+fn variables(address: &str, region: &str, bypass: &str) -> [(&'static str, String); 9] {
+    let url = format!("http://{address}");
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    [
+        ("AWS_ENDPOINT_URL_ECR", url.clone()),
+        ("AWS_ENDPOINT_URL_ECR_PUBLIC", url.clone()),
+        ("AWS_ENDPOINT_URL_STS", url.clone()),
+        ("ECR_PUSH_REGISTRY_ENDPOINT", url),
+        ("AWS_ACCESS_KEY_ID", "sandbox".to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", "sandbox".to_owned()),
+        ("AWS_REGION", region.to_owned()),
+        // botocore reads only this one.
+        ("AWS_DEFAULT_REGION", region.to_owned()),
+        ("NO_PROXY", format!("\"{host},localhost{bypass}\"")),
+    ]
+}
+
+/// Runs a command with these variables, and returns its exit code.
+async fn run_command(words: &[std::ffi::OsString], variables: &[(&str, String)]) -> Result<ExitCode> {
+    let [program, arguments @ ..] = words else { return Ok(ExitCode::SUCCESS) };
+    let mut command = Command::new(program);
+    command.args(arguments).kill_on_drop(true);
+    command.envs(variables.iter().map(|(name, value)| (name, value.trim_matches('"'))));
+    let fail = |why| Error::usage(format!("cannot run {}", program.display())).because(why);
+    let mut child = command.spawn().map_err(fail)?;
+    let ended = tokio::select! {
+        status = child.wait() => Some(status),
+        // A terminal interrupts the command, too, which decides what follows. Others may signal this process only.
+        () = asked_to_stop() => tokio::time::timeout(GRACE, child.wait()).await.ok(),
+    };
+    let status = match ended {
+        Some(status) => status.map_err(fail)?,
+        None => {
+            child.kill().await.map_err(fail)?;
+            child.wait().await.map_err(fail)?
+        }
+    };
+    Ok(ExitCode::from(status.code().map_or_else(|| signalled(status), |code| code as u8)))
+}
+
+/// Returns the exit code of a shell for a command that a signal ended.
+fn signalled(status: ExitStatus) -> u8 {
+    #[cfg(unix)]
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default();
+    #[cfg(not(unix))]
+    let signal = status.code().unwrap_or_default();
+    u8::try_from(signal).unwrap_or_default().saturating_add(128)
+}
