@@ -67,7 +67,7 @@ fn ask(address: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")?;
-    let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_ascii_lowercase();
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
     let status = head.split(' ').nth(1)?.parse().unwrap();
     let body = answer.split_off(end + 4);
     let stated = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map(|it| it.parse().unwrap());
