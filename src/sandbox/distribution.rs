@@ -333,9 +333,9 @@ fn catalog(registry: &Registry, exchange: &Exchange) -> Result<Response, Refusal
 
 /// Deletes an image by digest, or a tag (<https://github.com/google/go-containerregistry/pull/1862>).
 fn delete_manifest(registry: &Registry, name: &Repository, reference: &str) -> Result<Response, Refusal> {
-    let deleted = registry.store.delete_image(name, reference);
+    let deleted = registry.store.change(name, |repo| repo.delete(reference));
     match deleted.ok_or_else(|| Refusal::absent(name, &registry.account))?? {
-        Ok(_) => Ok(empty(StatusCode::ACCEPTED)),
+        Ok(()) => Ok(empty(StatusCode::ACCEPTED)),
         Err(NotDeleted::Absent) => Err(unknown_image("Requested image not found")),
         // The reason of BatchDeleteImage. Its status is not known.
         Err(NotDeleted::Referenced(parents)) => {

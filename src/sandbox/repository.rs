@@ -65,7 +65,7 @@ impl Repo {
     ///
     /// # Errors
     /// If there is no such image, or an index lists one that is named by digest.
-    pub(super) fn delete(&mut self, reference: &str) -> Result<Digest, NotDeleted> {
+    pub(super) fn delete(&mut self, reference: &str) -> Result<(), NotDeleted> {
         let (digest, _) = self.any_image(reference).ok_or(NotDeleted::Absent)?;
         let by_tag = self.tags.contains_key(reference);
         let parents = self.images.iter().filter(|(_, image)| image.facts.children.contains(&digest));
@@ -75,10 +75,9 @@ impl Repo {
         }
         self.tags.retain(|tag, to| *to != digest || by_tag && tag != reference);
         if parents.is_empty() && !self.tags.values().any(|to| *to == digest) {
-            self.images.remove(&digest);
-            self.archived.remove(&digest);
+            self.forget_image(&digest);
         }
-        Ok(digest)
+        Ok(())
     }
 
     /// Returns the image under a tag or a digest, archived or not.

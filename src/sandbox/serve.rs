@@ -151,9 +151,11 @@ impl Endpoint {
             Self::Registry(_) => {
                 let host = exchange.registry_host();
                 let login = tokens::login(server, exchange);
-                match (host.as_ref().and_then(Host::ecr), &login) {
+                // No client without a login opens a registry.
+                let may_open = login.is_some() || server.rules(|rules| rules.anonymous);
+                match (host.as_ref().and_then(Host::ecr).filter(|_| may_open), login) {
                     (Some(ecr), _) => find(Some(&ecr.account), Some(&ecr.region)),
-                    (None, Some(login)) => login.clone(),
+                    (None, Some(login)) => login,
                     (None, None) => find(None, None),
                 }
             }

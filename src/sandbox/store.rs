@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use axum::body::Bytes;
 
 use super::folder::Folder;
-use super::repository::{Document, Image, NotDeleted, Repo, Settings};
+use super::repository::{Document, Image, Repo, Settings};
 use super::rules::{Interrupted, Parts};
 use super::upload::{Blob, Gathered, Incomplete, Upload};
 use crate::error::Result;
@@ -231,19 +231,6 @@ impl Store {
         if let (Some(repo), Some(digest)) = (self.lock().repositories.get_mut(name), first) {
             repo.blobs.remove(&digest);
         }
-    }
-
-    /// Deletes an image with all its tags by digest, or one of its tags. `None` if the repository does not exist.
-    pub(super) fn delete_image(
-        &self,
-        name: &Repository,
-        reference: &str,
-    ) -> Option<io::Result<Result<Digest, NotDeleted>>> {
-        let mut inner = self.lock();
-        let repo = inner.repositories.get_mut(name)?;
-        let deleted = repo.delete(reference);
-        let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo));
-        Some(written.map(|()| deleted))
     }
 
     /// Archives an image, as a lifecycle policy might. Returns `false` if it does not exist.

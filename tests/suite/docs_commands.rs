@@ -180,6 +180,27 @@ fn run_scripts(calls: usize, of: impl Fn(&str) -> bool) {
 }
 
 #[test]
+fn recipes_with_a_region_run_against_a_sandbox_for_all_regions() {
+    let pages = ["README.md", "docs/getting-started.md"];
+    let has_region = |block: &&Block| block.language == "sh" && block.text.contains(" --region eu-west-1");
+    let scripts: Vec<_> = blocks().into_iter().filter(|it| pages.contains(&it.path) && has_region(&it)).collect();
+    assert!(scripts.len() > 2, "{}", scripts.len());
+    for block in scripts {
+        let env = DocsEnv::new();
+        env.add_inputs();
+        let (script, _) = runnable(&block);
+        let script = script.replace("localhost:5000", &format!("localhost:{}", env.beside.address().port()));
+        let words =
+            ["ecr-push", "sandbox", "--repository", "team/app", "--", "bash", "-euo", "pipefail", "-c", &script];
+        let mut command = env.words(&words.map(str::to_owned));
+        command.env("COMMIT", "0123456");
+        env.succeeds(command);
+        // All of them went to the sandbox that the command had.
+        assert!(env.aws.log().is_empty(), "{}: {}", block.place(), env.aws.story());
+    }
+}
+
+#[test]
 fn every_pipeline_of_the_pages_succeeds() {
     let is_pipeline = |block: &Block| block.language == "yaml" && block.path != docs_at_scale::PAGE;
     let pipelines: Vec<_> = blocks().into_iter().filter(is_pipeline).collect();

@@ -179,6 +179,28 @@ fn each_account_and_region_has_a_registry_of_its_own() {
     }
 }
 
+#[test]
+fn skopeo_pulls_from_a_sandbox_under_both_of_its_names() {
+    if !second_opinion("skopeo") {
+        return;
+    }
+    let ecr = super::ecr::Ecr::new();
+    let archive = testdata(ARCHIVE);
+    let pushed = ecr.run(&[&archive, "team/app:1"]).succeeds();
+    let (login, port) = (format!("AWS:{}", ecr.token()), ecr.address().port());
+    for host in ["127.0.0.1", "localhost"] {
+        let copy = tempfile::tempdir().unwrap();
+        let source = format!("docker://{host}:{port}/team/app:1");
+        skopeo_copy(copy.path(), &["--src-tls-verify=false", "--src-creds", &login, &source]);
+        let image = copy.path().join("image");
+        let root = std::fs::read(image.join("manifest.json")).unwrap();
+        let pulled = StoredImage::of_skopeo(root, image);
+        assert_eq!(pulled.digest(), pushed.digest());
+        pulled.is(&Source::read(&archive, 0));
+    }
+    assert_eq!(ecr.leaked_credentials(), 0);
+}
+
 /// A program that does not outlive its test.
 #[cfg(unix)]
 struct Killed(std::process::Child);
