@@ -133,6 +133,29 @@ fn every_script_for_a_ci_system_succeeds() {
     run_scripts(5, |path| path.starts_with("docs/ci/"));
 }
 
+#[test]
+fn a_script_for_a_ci_system_runs_no_other_program_of_the_mirror() {
+    let downloads =
+        |block: &Block| block.path.starts_with("docs/") && block.text.contains("https://artifacts.example/ecr-push/");
+    let recipes: Vec<_> = blocks().into_iter().filter(downloads).collect();
+    assert!(recipes.len() >= 10, "{}", recipes.len());
+    for block in recipes {
+        let checksums =
+            ["sha256sum --check", "checksum: "].iter().map(|word| block.text.matches(word).count()).sum::<usize>();
+        assert_eq!(checksums, 1, "{} downloads a program and does not compare it", block.place());
+        if block.language == "sh" {
+            let env = DocsEnv::without_program();
+            env.add_inputs();
+            env.replace_mirrored();
+            let mut command = env.script(&env.localized(block.text));
+            command.envs(keys());
+            let run = env.aws.finish(command);
+            assert_ne!(run.code, Some(0), "{}", block.place());
+            assert!(!env.here().join("replaced").exists() && env.calls() == 0, "{}", block.place());
+        }
+    }
+}
+
 /// Returns an environment without the program for a recipe, which has to install it. The extension for Azure Pipelines has
 /// tests of its own, so that its scripts find the program.
 fn env_of(block: &Block) -> DocsEnv {
