@@ -82,7 +82,7 @@ pub(crate) struct ClientConfig {
 
 impl ClientConfig {
     /// Returns the registry's own host for a request to an endpoint on this machine that overrides it: one endpoint may
-    /// override many registries.
+    /// override many registries. It is not in `X-Forwarded-Host`, from which registries make their upload URLs.
     fn overridden_host(&self, url: &Url) -> Option<&str> {
         let host = url.host_str()?;
         let is_own = url.origin() == self.endpoint.origin() && address::is_loopback(url);
@@ -369,7 +369,7 @@ impl Client {
         let mut builder = self.registry.http.request(request.method.clone(), request.url.clone());
         builder = builder.headers(request.headers.clone());
         if let Some(host) = self.registry.config.overridden_host(&request.url) {
-            builder = builder.header("x-forwarded-host", host);
+            builder = builder.header("x-ecr-push-registry", host);
         }
         let expect_of_login = if authorization.is_some() { request.expect_of_login } else { &[] };
         if let Some(header) = authorization {

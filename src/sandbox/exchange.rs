@@ -94,10 +94,10 @@ impl Exchange {
         self.header(header::HOST).map_or_else(|| address.to_string(), str::to_owned)
     }
 
-    /// Returns the host of the registry, if the client states it. A client that connects to an override of the endpoint, or a
-    /// proxy, states it in `X-Forwarded-Host`.
+    /// Returns the host of the registry, if the client states it. This program states it in a header of its own where it
+    /// connects to an override of the endpoint.
     pub(super) fn registry_host(&self) -> Option<Host> {
-        let stated = self.header("x-forwarded-host").or_else(|| self.header(header::HOST))?;
+        let stated = self.header("x-ecr-push-registry").or_else(|| self.header(header::HOST))?;
         stated.parse().ok()
     }
 

@@ -41,7 +41,7 @@ const PIECES: [&str; 16] = [
 ];
 const HEADERS: [&str; 12] = [
     "Host: 999999999999.dkr.ecr.eu-west-1.amazonaws.com",
-    "X-Forwarded-Host: public.ecr.aws",
+    "X-Ecr-Push-Registry: public.ecr.aws",
     "Content-Range: 0-9",
     "Content-Range: 18446744073709551615-0",
     "Range: bytes=-",

@@ -65,7 +65,7 @@ async fn a_login_or_a_host_leads_to_its_registry() {
     assert!(bench.sandbox.blob("team/app", &digest).is_none());
     assert!(bench.sandbox.blob("123456789012.dkr.ecr.eu-west-1.amazonaws.com/team/app", &digest).is_some());
     let at = async |header: &str, host: &str| send(bench.request("HEAD", &path).header(header, host)).await.status;
-    for header in ["host", "x-forwarded-host"] {
+    for header in ["host", "x-ecr-push-registry"] {
         assert_eq!(at(header, "123456789012.dkr.ecr.eu-west-1.amazonaws.com").await, StatusCode::OK);
         assert_eq!(at(header, "123456789012.dkr-ecr-fips.eu-west-1.on.aws").await, StatusCode::OK);
         assert_eq!(at(header, "210987654321.dkr.ecr.eu-west-1.amazonaws.com").await, StatusCode::NOT_FOUND);
@@ -133,7 +133,7 @@ async fn every_alias_of_ecr_public_is_the_caller_s() {
         bench
             .http
             .request(Method::from_bytes(method.as_bytes()).unwrap(), url)
-            .header("x-forwarded-host", "public.ecr.aws")
+            .header("x-ecr-push-registry", "public.ecr.aws")
     };
     let challenged = send(to_public("GET", "/v2/")).await;
     assert!(challenged.header("www-authenticate").starts_with("Bearer realm=\"http://127.0.0.1:"));
