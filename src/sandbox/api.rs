@@ -138,8 +138,14 @@ async fn serve(registry: &Registry, exchange: &mut Exchange) -> Outcome {
     let handler = operations::handler(service, name)?;
     let model = model::service(service);
     model.check(&model.operations[name].input, "", &input)?;
-    if let (Some(Trouble::LoseRace), Some(name)) = (exchange.trouble(), &repository) {
-        registry.store.create(name, Settings::default())?;
+    match (exchange.trouble(), &repository) {
+        (Some(Trouble::LoseRace), Some(name)) => {
+            registry.store.create(name, Settings::default())?;
+        }
+        (Some(Trouble::ForgetUpload), Some(name)) => {
+            registry.store.cancel_upload(name, input["uploadId"].as_str().unwrap_or_default());
+        }
+        _ => {}
     }
     handler(&Call { registry, exchange, input })
 }

@@ -1,4 +1,4 @@
-//! AWS's own clients against the sandbox: boto3, and the AWS CLI.
+//! AWS's own clients against the sandbox: boto3, and the AWS CLI; and moto beside it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -54,6 +54,17 @@ fn boto3_sees_a_repository_through_its_whole_life() {
     for operation in ["ecr:DescribeImageScanFindings", "ecr:BatchDeleteImage", "ecr:DeleteRepository", "ecr:PutImage"] {
         assert!(ecr.count(operation) > 0, "{operation}\n{}", ecr.story());
     }
+}
+
+/// moto has no registry: what it has of ECR's API is compared.
+#[test]
+fn moto_answers_in_the_same_words() {
+    let Some(python) = installed("ECR_PUSH_MOTO", "python", "moto") else { return };
+    let ecr = Ecr::empty();
+    let mut command = pointed(&ecr, &python);
+    command.args(["-B", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/boto3_moto.py")]);
+    succeeds(command, &ecr);
+    assert!(ecr.count("ecr:GetRegistryPolicy") == 2, "{}", ecr.story());
 }
 
 #[test]

@@ -110,21 +110,6 @@ pub(super) fn describe_images(call: &Call<'_>) -> Outcome {
     Ok(answer)
 }
 
-pub(super) fn describe_image_tags(call: &Call<'_>) -> Outcome {
-    let mut images = describe_images(call)?;
-    let mut details = Vec::new();
-    for image in images["imageDetails"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
-        let tags = image.remove("imageTags").unwrap_or_default();
-        let created = image["imagePushedAt"].clone();
-        image.retain(|member, _| !["registryId", "repositoryName"].contains(&member.as_str()));
-        let detail = Value::Object(image.clone());
-        for tag in tags.as_array().into_iter().flatten() {
-            details.push(json!({"imageTag": tag, "createdAt": created, "imageDetail": detail}));
-        }
-    }
-    call.page("imageTagDetails", details)
-}
-
 pub(super) fn batch_delete(call: &Call<'_>) -> Outcome {
     images::batch_delete(&within(call)).map_err(|exception| named(call, exception))
 }

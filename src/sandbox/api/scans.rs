@@ -95,24 +95,3 @@ pub(super) fn registry(call: &Call<'_>) -> Outcome {
         "registryId": call.registry.account, "scanningConfiguration": {"scanType": "BASIC", "rules": []},
     }))
 }
-
-pub(super) fn repositories(call: &Call<'_>) -> Outcome {
-    let names: Vec<String> = call.member("repositoryNames")?;
-    let (mut configurations, mut failures) = (Vec::new(), Vec::new());
-    for name in names {
-        let found = call.parse(&name).and_then(|parsed| {
-            let on_push = call.look(&parsed, |repo| repo.settings.scan_on_push)?;
-            Ok(json!({
-                "repositoryArn": call.registry.arn(&parsed), "repositoryName": name, "scanOnPush": on_push,
-                "scanFrequency": if on_push { "SCAN_ON_PUSH" } else { "MANUAL" }, "appliedScanFilters": [],
-            }))
-        });
-        match found {
-            Ok(configuration) => configurations.push(configuration),
-            Err(exception) => failures.push(json!({
-                "repositoryName": name, "failureCode": "REPOSITORY_NOT_FOUND", "failureReason": exception.message,
-            })),
-        }
-    }
-    Ok(json!({"scanningConfigurations": configurations, "failures": failures}))
-}
