@@ -61,6 +61,10 @@ pub(super) fn azure_task(environment: Environment<'_>) -> Result<AzureTask> {
         ("-vv", inputs.flag("logRequest") || inputs.flag("logResponse")),
     ];
     arguments.extend(switches.into_iter().filter(|(_, is_set)| *is_set).map(|(option, _)| option.into()));
+    // The tag is often that of the build: layers are then those of other tags.
+    if ["ECR_PUSH_REUSE", "ECR_PUSH_REUSE_FROM"].into_iter().all(|name| environment(name).is_none()) {
+        arguments.push("--reuse-from=*".into());
+    }
     let overlaid = |name: &str| variables.get(name).cloned().unwrap_or_else(|| environment(name));
     let Command::Push(mut push) = parse(arguments, &overlaid).map_err(with_input)? else {
         return Err(Error::internal("the inputs of the task are not those of a push"));

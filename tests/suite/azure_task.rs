@@ -309,6 +309,19 @@ fn additional_tags_are_pushed() {
 }
 
 #[test]
+fn another_tag_sends_no_layer_again() {
+    let ecr = Ecr::new();
+    let agent = Agent::of(&ecr);
+    agent.run(&[("pushTag", "77")]).succeeds();
+    // The next agent is a new machine.
+    fs::remove_dir_all(ecr.env.home()).unwrap();
+    fs::create_dir(ecr.env.home()).unwrap();
+    let run = agent.run(&[("pushTag", "78")]).succeeds();
+    run.stderr_has(&["0 of 3 layers uploaded"]);
+    agent.has("team/app", "78");
+}
+
+#[test]
 fn an_archive_needs_no_docker() {
     let ecr = Ecr::new();
     let archive = testdata(ARCHIVE);
