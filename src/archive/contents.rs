@@ -3,9 +3,11 @@
 use std::collections::HashSet;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fmt;
+use std::sync::OnceLock;
 
 use super::model::{Content, Image, Manifest, Referrer};
 use super::source::Source;
+use crate::compress::ByteSource;
 use crate::error::{Code, Error, Result, shown};
 use crate::oci::{Descriptor, Digest, OriginalManifest};
 
@@ -26,15 +28,44 @@ pub struct Archive {
     pub(super) referrers: ReferrerIndex,
     /// The index.json of an OCI layout.
     pub(super) index_json: Option<OriginalManifest>,
+    /// The documents that are not in memory.
+    pub(super) released: HashMap<Digest, ByteSource>,
+    /// The positions of the images that have a manifest, an index or a config with a digest, once that is asked.
+    positions: OnceLock<HashMap<Digest, Vec<usize>>>,
 }
 
 /// Referrers by their subject, with the error of those that cannot be pushed.
 pub(super) type ReferrerIndex = HashMap<Digest, Vec<Result<Referrer>>>;
 
 impl Archive {
-    pub(super) fn new(source: Source, format: &'static str, contents: Contents) -> Self {
+    pub(super) fn new(
+        source: Source,
+        format: &'static str,
+        contents: Contents,
+        released: HashMap<Digest, ByteSource>,
+    ) -> Self {
         let Contents { images, notes, unusable, referrers, index_json, .. } = contents;
-        Self { source, images, format, notes, unusable, referrers, index_json }
+        let positions = OnceLock::new();
+        Self { source, images, format, notes, unusable, referrers, index_json, released, positions }
+    }
+
+    /// Returns the images that have a manifest, an index or a config with this digest, in their order.
+    pub(super) fn images_with(&self, digest: &Digest) -> Vec<&Image> {
+        let positions = self.positions.get_or_init(|| {
+            let mut positions: HashMap<Digest, Vec<usize>> = HashMap::new();
+            for (at, image) in self.images.iter().enumerate() {
+                let all = image.content.all().into_iter().flat_map(|it| [it.id(), it.identity()]);
+                let digests: HashSet<Digest> = all.collect();
+                digests.into_iter().for_each(|digest| positions.entry(digest).or_default().push(at));
+            }
+            positions
+        });
+        positions.get(digest).into_iter().flatten().map(|at| &self.images[*at]).collect()
+    }
+
+    /// Returns the archive with only this image.
+    pub(super) fn with_only(self, image: Image) -> Self {
+        Self { images: vec![image], unusable: Vec::new(), positions: OnceLock::new(), ..self }
     }
 
     /// Checks that at least one image can be pushed.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 
 use super::document::{MAX_MANIFEST, MAX_TOTAL, TOO_LARGE, unreadable};
 use super::file_names::{BLOBS, INDEX_JSON, MANIFEST_JSON, OCI_LAYOUT, hex_digest};
+use super::model::{Layer, LayerFacts};
 use super::source::{cannot_open, not_a_file};
 use super::tar_index::{TarIndex, dangling};
 use crate::compress::ByteSource;
@@ -26,7 +27,24 @@ pub(super) struct Files {
     pub(super) place: Place,
     /// The remaining bytes of the limit for all documents.
     left: Cell<u64>,
+    /// Whether documents of many images may be released.
+    may_release: bool,
+    /// Whether they are.
+    releases: Cell<bool>,
+    /// The documents that were released.
+    released: RefCell<HashMap<Digest, ByteSource>>,
+    /// The layers by their bytes: images share them.
+    layers: RefCell<HashMap<ByteSource, Vec<Layer>>>,
 }
+
+/// The most ways in which the same bytes are stated that are compared.
+const MAX_STATEMENTS: usize = 8;
+
+/// The most images whose documents stay in memory.
+const MAX_LOADED: usize = 256;
+
+/// What each of more images adds to the limit for all documents: they are not in memory.
+const DOCUMENTS_OF_AN_IMAGE: u64 = 16 << 10;
 
 /// The container of the files.
 #[derive(Debug)]
@@ -38,8 +56,54 @@ pub(super) enum Place {
 }
 
 impl Files {
-    pub(super) fn new(place: Place) -> Self {
-        Self { place, left: Cell::new(MAX_TOTAL) }
+    /// Creates the files of an archive. `may_release` states whether documents of many images are read again when an image is
+    /// selected.
+    pub(super) fn new(place: Place, may_release: bool) -> Self {
+        Self {
+            place,
+            left: Cell::new(MAX_TOTAL),
+            may_release,
+            releases: Cell::new(false),
+            released: RefCell::default(),
+            layers: RefCell::default(),
+        }
+    }
+
+    /// Notes how many images are listed.
+    pub(super) fn expect(&self, images: usize) {
+        if self.may_release && images > MAX_LOADED {
+            self.releases.set(true);
+            self.left.set(self.left.get().max(MAX_TOTAL) + images as u64 * DOCUMENTS_OF_AN_IMAGE);
+        }
+    }
+
+    /// Releases the bytes of the document `name` if there are many images.
+    pub(super) fn release(&self, bytes: &mut Bytes, digest: Digest, name: &str) -> Result<()> {
+        if self.releases.get()
+            && let Some(range) = self.find(name)?
+        {
+            self.released.borrow_mut().insert(digest, range);
+            *bytes = Bytes::new();
+        }
+        Ok(())
+    }
+
+    /// Returns the documents that were released, by their digests.
+    pub(super) fn into_released(self) -> HashMap<Digest, ByteSource> {
+        self.released.into_inner()
+    }
+
+    /// Returns a layer, which is shared with equal ones of other images.
+    pub(super) fn shared(&self, facts: LayerFacts) -> Layer {
+        let mut layers = self.layers.borrow_mut();
+        let known = layers.entry(facts.bytes.clone()).or_default();
+        // The same bytes are rarely stated in several ways.
+        if let Some(layer) = known.iter().take(MAX_STATEMENTS).find(|layer| ***layer == facts) {
+            return layer.clone();
+        }
+        let layer = Layer::from(facts);
+        known.push(layer.clone());
+        layer
     }
 
     /// Reads a document and returns its bytes and their digest, or `None` if there is no such file.

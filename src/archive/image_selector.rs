@@ -69,7 +69,9 @@ impl Archive {
     /// [`Kind::Input`](crate::error::Kind::Input) if none matches or if the one that matches cannot be pushed. The advice
     /// lists the images.
     pub fn select(&self, selector: &ImageSelector, selection: &Selection) -> Result<Image> {
-        selection.of(self.select_whole(selector, selection)?)
+        let mut image = self.select_whole(selector, selection)?;
+        self.load(&mut image)?;
+        selection.of(image)
     }
 
     /// Returns the archive with only the selected image, or its selected platform. The image may be incomplete.
@@ -81,7 +83,7 @@ impl Archive {
             Platforms::One(_) => self.select(selector, selection)?,
             Platforms::All | Platforms::Present => self.select_whole(selector, selection)?,
         };
-        Ok(Self { images: vec![image], unusable: Vec::new(), ..self })
+        Ok(self.with_only(image))
     }
 
     /// Returns the whole selected image.
@@ -192,12 +194,15 @@ impl Archive {
     /// Returns the manifests and indexes, at any depth, one of whose digests starts with `digits`. Whole images come first, so
     /// that one that is also part of an index keeps its names.
     fn nodes(&self, digits: &str) -> Vec<(&Image, &Content)> {
-        let whole = self.images.iter().map(|image| (image, &image.content));
-        let parts =
-            self.images.iter().flat_map(|image| image.content.all().into_iter().skip(1).map(move |it| (image, it)));
-        let mut found: Vec<(&Image, &Content)> = Vec::new();
-        // A whole digest is compared as it is: one of thousands of images may be selected for each of them.
+        // A whole digest is looked up: each of thousands of images may be selected.
         let whole_digest: Option<Digest> = format!("sha256:{digits}").parse().ok();
+        let images: Vec<&Image> = match &whole_digest {
+            Some(digest) => self.images_with(digest),
+            None => self.images.iter().collect(),
+        };
+        let whole = images.iter().map(|image| (*image, &image.content));
+        let parts = images.iter().flat_map(|image| image.content.all().into_iter().skip(1).map(|it| (*image, it)));
+        let mut found: Vec<(&Image, &Content)> = Vec::new();
         let is_meant =
             |digest: Digest| whole_digest.map_or_else(|| digest.hex().starts_with(digits), |it| it == digest);
         for (image, content) in whole.chain(parts) {

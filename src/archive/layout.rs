@@ -4,6 +4,7 @@
 //! anyway. `index.json` itself is a table of contents, not an image.
 
 use std::collections::HashSet;
+use std::collections::hash_map::{Entry, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +15,8 @@ use super::file_names::{BlobPaths, INDEX_JSON};
 use super::files::Files;
 use super::layer_format::detect;
 use super::model::{
-    Absent, Child, Config, Content, Index, IndexOrigin, Layer, Manifest, NonDistributableLayer, Origin, Provenance,
+    Absent, Child, Config, Content, Index, IndexOrigin, Layer, LayerFacts, Manifest, NonDistributableLayer, Origin,
+    Provenance,
 };
 use super::referrers::separate;
 use crate::compress::{ByteSource, Compression};
@@ -23,8 +25,9 @@ use crate::oci::{Descriptor, DiffId, Digest, Document, DocumentKind, MediaType, 
 
 /// The limit for the depth of nested indexes. One level is common, two are rare.
 const MAX_DEPTH: usize = 8;
-/// The limit for descriptors of manifests and indexes that are followed: a few small indexes can expand to any number.
-pub(super) const MAX_DESCRIPTORS: usize = 10_000;
+/// The limit for descriptors of manifests and indexes that are followed: a few small indexes can expand to any number. Each
+/// image of index.json counts twice.
+const MAX_DESCRIPTORS: usize = 40_000;
 /// The limit for the bytes of blobs without a descriptor, which are read since they may be referrers.
 const MAX_UNLISTED: u64 = 16 << 20;
 /// The annotation with a full name, written by containerd, Docker and BuildKit.
@@ -67,17 +70,23 @@ impl<'a> Layout<'a> {
             return Err(Error::input("index.json of the archive has a media type that is not an index's")
                 .code(Code::ArchiveUnsupported));
         }
-        let mut roots: Vec<Root> = Vec::new();
-        for descriptor in listing.manifests.unwrap_or_default() {
+        let listed = listing.manifests.unwrap_or_default();
+        self.files.expect(listed.len());
+        let (mut roots, mut positions): (Vec<Root>, HashMap<String, usize>) = (Vec::new(), HashMap::new());
+        for descriptor in listed {
             let names = names(&descriptor);
             self.follow(0, INDEX_JSON)?;
-            if let Some(root) = roots.iter_mut().find(|root| root.descriptor.digest == descriptor.digest) {
+            let position = positions.entry(descriptor.digest.to_string());
+            if let Entry::Occupied(position) = &position
+                && let Some(root) = roots.get_mut(*position.get())
+            {
                 let new = names.into_iter().filter(|name| !root.names.contains(name)).collect::<Vec<_>>();
                 root.names.extend(new);
                 continue;
             }
             let user =
                 names.first().map_or_else(|| INDEX_JSON.to_owned(), |name| format!("{INDEX_JSON} for {}", shown(name)));
+            position.insert_entry(roots.len());
             roots.push(self.root(names, descriptor, &user));
         }
         let unlisted = self.unlisted();
@@ -88,7 +97,12 @@ impl<'a> Layout<'a> {
 
     /// Reads the content of one descriptor; `user` is the document that contains it.
     pub(super) fn root(&mut self, names: Vec<String>, descriptor: Descriptor, user: &str) -> Root {
-        let read = self.content(&descriptor, user, 0, &Arc::default());
+        let mut read = self.content(&descriptor, user, 0, &Arc::default());
+        if let Ok(content) = &mut read
+            && let Err(error) = content.release(self.files, self.paths)
+        {
+            read = Err(error.into());
+        }
         let subject = match &read {
             Ok(content) => content.original().and_then(|stated| stated.subject),
             Err(_) => self.listing(&descriptor, user, 0).ok().and_then(|(stated, ..)| stated.subject),
@@ -297,7 +311,7 @@ impl<'a> Layout<'a> {
         } else {
             detect(&bytes, &name)?
         };
-        Ok(Layer {
+        Ok(self.files.shared(LayerFacts {
             // The content of an encrypted layer is unknown, and so is that of a compression that images do not have.
             diff_id: diff_id.filter(|_| detected.is_ok() && !media_type.is_encrypted()),
             compression: detected.unwrap_or(Compression::Uncompressed),
@@ -307,7 +321,7 @@ impl<'a> Layout<'a> {
             origins: origins_of(descriptor, origins),
             name,
             media_type: Some(descriptor.media_type.clone()),
-        })
+        }))
     }
 
     fn absent(&self, name: &str, user: &str, role: &str) -> Fault {

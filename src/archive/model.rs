@@ -1,6 +1,7 @@
 //! The model of images, the same for all archive formats.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -180,9 +181,33 @@ impl Config {
     }
 }
 
-/// A layer.
+/// A layer. Copies share its facts, and so do the images of an archive that have the same layer.
 #[derive(Clone, Debug)]
-pub struct Layer {
+pub struct Layer(Arc<LayerFacts>);
+
+impl From<LayerFacts> for Layer {
+    fn from(facts: LayerFacts) -> Self {
+        Self(Arc::new(facts))
+    }
+}
+
+impl Deref for Layer {
+    type Target = LayerFacts;
+
+    fn deref(&self) -> &LayerFacts {
+        &self.0
+    }
+}
+
+impl DerefMut for Layer {
+    fn deref_mut(&mut self) -> &mut LayerFacts {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+/// What an archive states about a layer, and where its bytes are.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LayerFacts {
     /// The hash of the uncompressed tar, from the config. Absent for artifacts, whose config lists none.
     pub diff_id: Option<DiffId>,
     /// The bytes in the archive.

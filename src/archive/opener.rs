@@ -21,7 +21,7 @@ pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Arc<Archive>> {
     if let Source::Opened(archive) = source {
         return Ok(Arc::clone(&archive.0));
     }
-    let archive = list(source, spool)?;
+    let archive = read(source, spool, true)?;
     archive.has_image()?;
     Ok(Arc::new(archive))
 }
@@ -31,6 +31,11 @@ pub fn open(source: &Source, spool: &Spool<'_>) -> Result<Arc<Archive>> {
 /// # Errors
 /// Those of [`open`], except errors about images.
 pub(crate) fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
+    read(source, spool, false)
+}
+
+/// Reads an archive. `may_release` states whether the documents of many images are read again when one is selected.
+fn read(source: &Source, spool: &Spool<'_>, may_release: bool) -> Result<Archive> {
     let (place, spooled) = match source {
         Source::Path(path) if path.is_dir() => (Place::Folder(Folder::new(path)), None),
         _ => {
@@ -38,7 +43,7 @@ pub(crate) fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
             (Place::Tar(index), note)
         }
     };
-    let files = Files::new(place);
+    let files = Files::new(place, may_release);
     let mut formats =
         FORMATS.into_iter().map(|format| (format.matches)(&files).map(|matches| matches.then_some(format)));
     let format = formats.find_map(Result::transpose).transpose()?;
@@ -58,5 +63,6 @@ pub(crate) fn list(source: &Source, spool: &Spool<'_>) -> Result<Archive> {
         contents.notes.push(format!("{source} has no end mark, but it contains everything that it lists"));
     }
     contents.notes.splice(..0, spooled);
-    Ok(Archive::new(source.clone(), format.name, contents))
+    let released = files.into_released();
+    Ok(Archive::new(source.clone(), format.name, contents, released))
 }

@@ -104,8 +104,8 @@ fn summary(archive: &Archive) -> String {
                 writeln!(text, "{:indent$}  config {digest} {media_type:?} {platform:?} {}", "", bytes.len()).unwrap();
                 for layer in &it.layers {
                     let (start, len) = (layer.bytes.start(), layer.bytes.len());
-                    let Layer { diff_id, bytes: _, compression, digest, named_digest, media_type, origins, name } =
-                        layer;
+                    let LayerFacts { diff_id, bytes: _, compression, digest, named_digest, media_type, origins, name } =
+                        &**layer;
                     write!(text, "{:indent$}  {start}+{len} {compression:?} {diff_id:?} ", "").unwrap();
                     writeln!(text, "{digest:?} {named_digest:?} {media_type:?} {origins:?} {name}").unwrap();
                 }

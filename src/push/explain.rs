@@ -138,13 +138,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::archive::Layer;
     use crate::oci::{DiffId, Digest};
     use crate::push::fixtures;
     use crate::push::plan::Stored;
 
     fn planned(diff_id: Option<DiffId>, candidates: Vec<Candidate>) -> PlannedLayer {
-        let mut planned = fixtures::planned(Layer { diff_id, ..fixtures::layer(1) }, &[]);
+        let mut layer = fixtures::layer(1);
+        layer.diff_id = diff_id;
+        let mut planned = fixtures::planned(layer, &[]);
         planned.candidates = candidates;
         planned
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::plan::{Candidate, Evidence, PlannedLayer, Stored};
-use crate::archive::{Config, Content, Image, Layer, Manifest, Provenance};
+use crate::archive::{Config, Content, Image, Layer, LayerFacts, Manifest, Provenance};
 use crate::compress::{ByteSource, Compression};
 use crate::oci::{DiffId, Digest, OriginalManifest};
 use crate::registry::RemoteManifest;
@@ -24,7 +24,7 @@ pub(super) fn diff_id(n: u8) -> DiffId {
 
 /// An uncompressed layer of a `docker save`, of `n` kB.
 pub(super) fn layer(n: u8) -> Layer {
-    Layer {
+    Layer::from(LayerFacts {
         diff_id: Some(diff_id(n)),
         digest: None,
         bytes: ByteSource::streamed(Bytes::new(), 0, u64::from(n) * 1000),
@@ -33,13 +33,15 @@ pub(super) fn layer(n: u8) -> Layer {
         media_type: None,
         name: format!("layer-{n}"),
         origins: Arc::default(),
-    }
+    })
 }
 
 /// A compressed layer whose digest the archive states.
 pub(super) fn stated_layer(n: u8) -> Layer {
     let media_type = Some("application/vnd.oci.image.layer.v1.tar+gzip".into());
-    Layer { digest: Some(digest(n)), compression: Compression::Gzip, media_type, ..layer(n) }
+    let mut layer = layer(n);
+    (layer.digest, layer.compression, layer.media_type) = (Some(digest(n)), Compression::Gzip, media_type);
+    layer
 }
 
 /// An image of a `docker save`, which states no manifest.

@@ -245,7 +245,6 @@ mod tests {
 
     use super::schedule::{ALLOWANCE, GATE};
     use super::*;
-    use crate::archive::Layer;
     use crate::compress::{ByteSource, DataBlock, Pool};
     use crate::push::CompressionPolicy;
     use crate::push::{fixtures, plan};
@@ -363,7 +362,8 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&vec![7; 3 << 20]).unwrap();
         let bytes = ByteSource::new(Arc::new(file), 0, 3 << 20);
-        let layer = Layer { diff_id: None, bytes, ..fixtures::layer(1) };
+        let mut layer = fixtures::layer(1);
+        (layer.diff_id, layer.bytes) = (None, bytes);
         plan::streamed(layer, &LayerCache::default(), CompressionPolicy::Keep)
     }
 

@@ -25,7 +25,7 @@ use super::producer::{LayerProducer, LayerReader, gone};
 use super::spool::SpooledLayer;
 use super::{Event, referrers};
 use crate::archive::{
-    self, Archive, ChildProcesses, HashOf, Image, ImageSelector, Layer, OpenedArchive, Selection, Spool, StreamedLayer,
+    self, Archive, ChildProcesses, HashOf, Image, ImageSelector, Layer, LayerFacts, OpenedArchive, Selection, Spool, StreamedLayer,
 };
 use crate::compress::{Compression, CompressionSpec};
 use crate::error::{Error, Result};
@@ -470,6 +470,7 @@ async fn open(context: Arc<PushContext>, stop: CancellationToken, pass: Option<P
         };
         compression::check(&image, run.layers.compression)?;
         let events = referrers::prepare(&archives, &mut image, wanted, run.layers.compression)?;
+        archives.iter().try_for_each(|archive| archive.load(&mut image))?;
         Ok(OpenedImage { archives, image, events })
     });
     opening.await.unwrap_or_else(|died| Err(Error::internal("reading the archive failed").because(died)))
@@ -486,7 +487,7 @@ fn failing(error: Error) -> LayerStream {
 fn layer(streamed: &StreamedLayer<'_>) -> Layer {
     let StreamedLayer { name, hash, hash_of, compression, range, .. } = streamed;
     let is_uncompressed = *compression == Compression::Uncompressed;
-    Layer {
+    Layer::from(LayerFacts {
         // Of uncompressed bytes both hashes are the same.
         diff_id: is_uncompressed.then(|| DiffId::from_hash(hash.hash())),
         digest: (*hash_of == HashOf::Digest).then_some(*hash),
@@ -496,5 +497,5 @@ fn layer(streamed: &StreamedLayer<'_>) -> Layer {
         media_type: None,
         name: name.clone(),
         origins: Arc::default(),
-    }
+    })
 }

@@ -46,6 +46,19 @@ fn a_registry_that_takes_one_request_at_a_time_gets_every_image() {
 }
 
 #[test]
+fn at_ecr_s_rate_no_manifest_is_throttled_and_without_it_every_image_gets_there() {
+    for (options, is_throttled) in [(&["--put-rate", "10"][..], false), (&[], true)] {
+        let ecr = Ecr::with(&["team/app"], Rules { rates: true, ..Rules::default() });
+        ecr.run(&[&["batch", &batch(&ecr, 24)], options].concat())
+            .succeeds()
+            .stderr_has(&["24 images: 24 pushed, 0 already up to date, 0 failed"]);
+        let throttled = ecr.asked("ecr:PutImage").iter().filter(|entry| entry.status == 429).count();
+        // Whether it is without a rate depends on the speed of the machine.
+        assert!(throttled == 0 || is_throttled, "{throttled} manifests were throttled");
+    }
+}
+
+#[test]
 fn throttled_manifests_are_put_in_the_end() {
     let throttle = Trouble::Throttle { retry_after: None };
     let faults = (0..4).map(|n| Fault::once("ecr:PutImage", throttle.clone()).after(n * 4).times(2)).collect();

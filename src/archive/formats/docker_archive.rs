@@ -15,11 +15,14 @@ use crate::archive::files::{Files, Place};
 use crate::archive::format::Format;
 use crate::archive::image_name::canonical;
 use crate::archive::layer_format::detect;
-use crate::archive::layout::{Layout, MAX_DESCRIPTORS, miscount, missing_file};
-use crate::archive::model::{Content, Image, Layer, Manifest, NonDistributableLayer, Provenance};
+use crate::archive::layout::{Layout, miscount, missing_file};
+use crate::archive::model::{Content, Image, Layer, LayerFacts, Manifest, NonDistributableLayer, Provenance};
 use crate::compress::{ByteSource, Compression, FileCompression};
 use crate::error::{Code, Error, Result, shown};
 use crate::oci::{DiffId, Digest};
+
+/// The limit for images.
+const MAX_IMAGES: usize = 10_000;
 
 /// The format. A folder must be an OCI layout as well: otherwise its layers are not named by their digests.
 pub(super) const FORMAT: Format = Format {
@@ -37,11 +40,12 @@ fn read(files: &Files) -> Result<Contents> {
     };
     let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
     // Each image is compared with all entries of index.json.
-    if list.len() > MAX_DESCRIPTORS {
-        return Err(Error::input(format!("manifest.json of the archive lists more than {MAX_DESCRIPTORS} images"))
+    if list.len() > MAX_IMAGES {
+        return Err(Error::input(format!("manifest.json of the archive lists more than {MAX_IMAGES} images"))
             .code(Code::ArchiveUnsupported)
             .hint("Save fewer of them at once."));
     }
+    files.expect(list.len());
     let layout = Layout::new(files, BlobPaths::Oci, Provenance::DockerSave).read()?;
     let (mut roots, referrers) = layout.map(|layout| (layout.roots, layout.referrers)).unwrap_or_default();
     // The image of a broken manifest is unknown, so it may be any of them.
@@ -136,7 +140,7 @@ fn image(
     }
     let (mut layers, mut non_distributable, mut absent) = (Vec::new(), Vec::new(), Vec::new());
     for (at, ((path, file), diff_id)) in paths.iter().zip(found).zip(diff_ids).enumerate() {
-        let layer = file.map(|bytes| layer(bytes, path, diff_id)).transpose()?;
+        let layer = file.map(|bytes| layer(files, bytes, path, diff_id)).transpose()?;
         let source = saved.layer_sources.as_ref().and_then(|sources| sources.get(&diff_id));
         match (source.filter(|source| source.is_non_distributable()), layer) {
             (Some(source), layer) => {
@@ -149,6 +153,8 @@ fn image(
     if let Some(path) = absent.first() {
         return Err(missing(path, "a layer", absent.len() - 1));
     }
+    let mut config = config;
+    files.release(&mut config.bytes, config.digest, &saved.config)?;
     let manifest = Manifest {
         original: None,
         repaired: None,
@@ -161,10 +167,10 @@ fn image(
 }
 
 /// Returns a layer that is listed by its diff_id only.
-fn layer(bytes: ByteSource, path: &str, diff_id: DiffId) -> Result<Layer> {
+fn layer(files: &Files, bytes: ByteSource, path: &str, diff_id: DiffId) -> Result<Layer> {
     let compression = detect(&bytes, path)?.map_err(|other| unsupported(path, other))?;
     let named_digest = if compression == Compression::Uncompressed { None } else { named_digest(path) };
-    Ok(Layer {
+    Ok(files.shared(LayerFacts {
         diff_id: Some(diff_id),
         bytes,
         compression,
@@ -173,7 +179,7 @@ fn layer(bytes: ByteSource, path: &str, diff_id: DiffId) -> Result<Layer> {
         origins: Arc::default(),
         media_type: None,
         name: shown(path),
-    })
+    }))
 }
 
 /// Returns the error that a layer has an unsupported compression: there are media types for uncompressed, gzip and zstd layers

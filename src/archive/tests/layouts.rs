@@ -124,7 +124,7 @@ fn nested_indexes_are_limited() {
     for _ in 0..8 {
         index = layout.listing("index", json!({ "manifests": vec![index; 20] }));
     }
-    assert!(error_text(layout.open(&[index])).contains("names more than 10000 manifests"));
+    assert!(error_text(layout.open(&[index])).contains("names more than 40000 manifests"));
 
     // An index that lists itself cannot have that digest.
     let own = Digest::of(b"own");
@@ -393,6 +393,35 @@ fn a_non_distributable_layer_need_not_be_in_the_archive() {
     layout.remove(&nowhere);
     let archive = layout.open(&[manifest]).unwrap();
     assert!(archive.images[0].manifests()[0].is_incomplete(), "without a URL it is an ordinary layer");
+}
+
+#[test]
+fn the_documents_of_many_images_are_read_again_when_one_is_selected() {
+    let layout = Layout::new();
+    let image = |n: usize| layout.manifest(&(config(&[b"layer"]) + &" ".repeat(n)), &[b"layer"]);
+    let roots: Vec<_> = (0..257).map(image).collect();
+    let archive = layout.open(&roots).unwrap();
+    let documents = |image: &Image| {
+        let manifest = image.manifests()[0].clone();
+        [manifest.config.bytes, manifest.original.unwrap().bytes]
+    };
+    assert!(archive.images.iter().flat_map(documents).all(|bytes| bytes.is_empty()));
+    let layers = archive.images.iter().map(|image| &raw const *image.manifests()[0].layers[0]);
+    assert_eq!(layers.collect::<std::collections::HashSet<_>>().len(), 1, "all images share the layer");
+    let id = archive.images[7].content.id().hex();
+    let image = archive.select(&ImageSelector::Id(id), &Selection::default()).unwrap();
+    let digests = documents(&image).map(|bytes| Digest::of(&bytes));
+    let manifest = image.manifests()[0];
+    assert_eq!(digests, [manifest.config.digest, manifest.original.as_ref().unwrap().digest]);
+    // What is not what it was is noticed.
+    let name = format!("blobs/sha256/{}", archive.images[8].content.id().hex());
+    layout.0.write(&name, &vec![b' '; config(&[b"layer"]).len() + 8]);
+    let id = archive.images[8].content.id().hex();
+    let error = archive.select(&ImageSelector::Id(id), &Selection::default()).unwrap_err();
+    assert!(error.to_string().contains("was changed"), "{error}");
+
+    let few = layout.open(&roots[..6]).unwrap();
+    assert!(few.images.iter().flat_map(documents).all(|bytes| !bytes.is_empty()));
 }
 
 #[test]

@@ -134,7 +134,9 @@ fn a_layer_is_mounted_from_its_origin_only_within_the_registry_and_by_its_digest
         |host: &str, repository: &str| Origin { host: host.parse().unwrap(), repository: repository.parse().unwrap() };
     let (host, own): (Host, Repository) = ("registry.example".parse().unwrap(), "team/app".parse().unwrap());
     let layer_from = |origins: Vec<Origin>| {
-        let image = layout_image(vec![Layer { origins: origins.into(), ..stated_layer(1) }]);
+        let mut layer = stated_layer(1);
+        layer.origins = origins.into();
+        let image = layout_image(vec![layer]);
         layers(&image, &LayerCache::default(), CompressionPolicy::default()).remove(0)
     };
     let there = layer_from(vec![origin("other.example", "a"), origin("registry.example", "team/base")]);
@@ -144,8 +146,9 @@ fn a_layer_is_mounted_from_its_origin_only_within_the_registry_and_by_its_digest
         assert_eq!(super::origin(&layer_from(elsewhere), &host, &own), None);
     }
     // Only a digest that the archive states is known to be the one that was meant.
-    let unstated =
-        planned(Layer { origins: vec![origin("registry.example", "b")].into(), ..layer(1) }, &[(1, Evidence::Cached)]);
+    let mut layer = layer(1);
+    layer.origins = vec![origin("registry.example", "b")].into();
+    let unstated = planned(layer, &[(1, Evidence::Cached)]);
     assert_eq!(super::origin(&unstated, &host, &own), None);
 }
 
@@ -166,5 +169,7 @@ fn the_identity_of_an_upload_names_the_bytes() {
     let identity = |layer| streamed(layer, &LayerCache::default(), CompressionPolicy::default()).identity();
     assert_eq!(identity(stated_layer(1)), Some(digest(1).to_string()));
     assert_eq!(identity(layer(1)), Some(format!("{} gzip/3", diff_id(1))));
-    assert_eq!(identity(Layer { diff_id: None, ..layer(1) }), None);
+    let mut unknown = layer(1);
+    unknown.diff_id = None;
+    assert_eq!(identity(unknown), None);
 }
