@@ -35,10 +35,10 @@ pub(super) const FORMAT: Format = Format {
 };
 
 fn read(files: &Files) -> Result<Contents> {
-    let Some((list, _)) = files.document(MANIFEST_JSON, MAX_LIST)? else {
-        return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete));
+    let list: Vec<SavedImage> = match files.document(MANIFEST_JSON, MAX_LIST)? {
+        Some((list, _)) => parse(&list, MANIFEST_JSON)?,
+        None => return Err(Error::input("the archive has no manifest.json").code(Code::ArchiveIncomplete)),
     };
-    let list: Vec<SavedImage> = parse(&list, MANIFEST_JSON)?;
     // Each image is compared with all entries of index.json.
     if list.len() > MAX_IMAGES {
         return Err(Error::input(format!("manifest.json of the archive lists more than {MAX_IMAGES} images"))
