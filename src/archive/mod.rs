@@ -63,6 +63,7 @@ pub use engine::{ContainerEngine, EngineImage};
 pub(crate) use image_name::NameParts;
 pub use image_selector::ImageSelector;
 pub(crate) use join::join;
+#[cfg(test)]
 pub(crate) use model::LayerFacts;
 pub(crate) use model::{Absent, Config, Index, IndexOrigin, NonDistributableLayer, Origin, Provenance, Referrer};
 pub use model::{Child, Content, Image, Layer, Manifest, Role};
@@ -74,6 +75,6 @@ pub use selection::{Attestations, Platforms, Selection};
 pub use source::{OpenedArchive, Source};
 pub(crate) use spool::DiskSpace;
 pub use spool::Spool;
-pub(crate) use streaming::{HashOf, StreamedLayer};
+pub(crate) use streaming::StreamedLayer;
 
 pub(crate) use crate::error::shown;

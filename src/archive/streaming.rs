@@ -5,14 +5,16 @@
 //! are copied into a temporary file first ([`Spool`](super::Spool)).
 
 use std::io::{Cursor, Read};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::document::{MAX_LIST, MAX_TOTAL, unreadable};
 use super::file_names::{BLOBS, INDEX_JSON, OCI_LAYOUT, hex_digest};
+use super::model::{Layer, LayerFacts};
 use crate::compress::{ByteSource, Compression};
 use crate::error::{Code, Error, Result, shown};
-use crate::oci::Digest;
+use crate::oci::{DiffId, Digest};
 
 /// Handles a layer as it arrives.
 pub(super) type LayerHandler<'a> = &'a dyn Fn(StreamedLayer<'_>) -> Result<()>;
@@ -31,6 +33,24 @@ pub struct StreamedLayer<'a> {
     pub range: ByteSource,
     /// The bytes. The handler must read all of them, or none.
     pub bytes: &'a mut dyn Read,
+}
+
+impl StreamedLayer<'_> {
+    /// Returns the layer that the file is, as far as that is known before its manifest.
+    pub fn layer(&self) -> Layer {
+        let is_uncompressed = self.compression == Compression::Uncompressed;
+        Layer::from(LayerFacts {
+            // Of uncompressed bytes both hashes are the same.
+            diff_id: is_uncompressed.then(|| DiffId::from_hash(self.hash.hash())),
+            digest: (self.hash_of == HashOf::Digest).then_some(self.hash),
+            bytes: self.range.clone(),
+            compression: self.compression,
+            named_digest: None,
+            media_type: None,
+            name: self.name.clone(),
+            origins: Arc::default(),
+        })
+    }
 }
 
 /// What the hash in a file name was computed over.

@@ -25,11 +25,10 @@ use super::producer::{LayerProducer, LayerReader, gone};
 use super::spool::SpooledLayer;
 use super::{Event, referrers};
 use crate::archive::{
-    self, Archive, ChildProcesses, HashOf, Image, ImageSelector, Layer, LayerFacts, OpenedArchive, Selection, Spool, StreamedLayer,
+    self, Archive, ChildProcesses, Image, ImageSelector, Layer, OpenedArchive, Selection, Spool, StreamedLayer,
 };
-use crate::compress::{Compression, CompressionSpec};
+use crate::compress::CompressionSpec;
 use crate::error::{Error, Result};
-use crate::oci::DiffId;
 use crate::registry::{LayerData, LayerStream};
 use crate::request_log::TargetId;
 
@@ -77,7 +76,7 @@ impl ArchiveReader {
         let (sender, arrivals) = mpsc::channel(1);
         let pass: Pass = Box::new(move |streamed: StreamedLayer<'_>| {
             let (verdict, decision) = sync_channel(1);
-            let arrival = Arrival { layer: layer(&streamed), verdict };
+            let arrival = Arrival { layer: streamed.layer(), verdict };
             sender.blocking_send(arrival).map_err(|_closed| Error::interrupted())?;
             match decision.recv() {
                 Ok(producer) => producer.run(streamed.bytes),
@@ -482,20 +481,4 @@ fn failing(error: Error) -> LayerStream {
     // The channel has capacity for it.
     let _sent = sender.try_send(LayerData::Failed(error));
     LayerStream::own(receiver)
-}
-
-fn layer(streamed: &StreamedLayer<'_>) -> Layer {
-    let StreamedLayer { name, hash, hash_of, compression, range, .. } = streamed;
-    let is_uncompressed = *compression == Compression::Uncompressed;
-    Layer::from(LayerFacts {
-        // Of uncompressed bytes both hashes are the same.
-        diff_id: is_uncompressed.then(|| DiffId::from_hash(hash.hash())),
-        digest: (*hash_of == HashOf::Digest).then_some(*hash),
-        bytes: range.clone(),
-        compression: *compression,
-        named_digest: None,
-        media_type: None,
-        name: name.clone(),
-        origins: Arc::default(),
-    })
 }

@@ -40,9 +40,7 @@ fn manifests_are_put_at_the_stated_rate_and_shards_divide_it() {
 fn a_registry_that_takes_one_request_at_a_time_gets_every_image() {
     let rules = Rules { most_at_once: Some(1), delay: Duration::from_millis(30), ..Rules::default() };
     let ecr = Ecr::with(&["team/app"], rules);
-    ecr.run(&["batch", &batch(&ecr, 8)])
-        .succeeds()
-        .stderr_has(&["8 images: 8 pushed, 0 already up to date, 0 failed"]);
+    ecr.run(&["batch", &batch(&ecr, 8)]).succeeds().stderr_has(&["8 images: 8 pushed, 0 already up to date, 0 failed"]);
     assert!(ecr.log().iter().any(|entry| entry.status == 429), "{}", ecr.story());
 }
 
