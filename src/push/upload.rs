@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tracing::debug;
@@ -469,7 +470,9 @@ impl<'a> Uploader<'a> {
 
 /// Has other pushes know which blobs this one needs, and finds out whether the registry mounts those that are shared.
 async fn need(session: &TargetSession, keys: &[BlobKey]) {
-    let needed = session.blobs.need(keys, blob_mounting(session));
+    // Rarely polled, and large: all that send layers would be as large otherwise.
+    let read: BoxFuture<'_, _> = Box::pin(blob_mounting(session));
+    let needed = session.blobs.need(keys, read);
     // After a stop it does not matter.
     let _known = session.stop.run_until_cancelled(needed).await;
 }
