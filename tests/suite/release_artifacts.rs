@@ -261,10 +261,12 @@ fn the_image_with_a_shell_runs_scripts_of_ci_systems() {
     if may_change_root() {
         let root = Root::new();
         tar::Archive::new(&layer(&StoredImage::of_sandbox(&ecr, "team/app", "1"))[..]).unpack(root.0.path()).unwrap();
+        // As a container has it.
+        root.put("etc/hosts", b"127.0.0.1 localhost\n");
         let mut command = Command::new("chroot");
         command.arg("--userspec=65532:65532").arg(root.0.path()).args(["/bin/sh", "-ec"]);
         command.arg(
-            "cat </dev/null; mkdir -p /tmp/build; cd /tmp/build; echo text | sha256sum; command -v wget; ecr-push demo",
+            "echo text | cat; mkdir -p /tmp/build; cd /tmp/build; echo text | sha256sum; command -v wget; ecr-push demo",
         );
         let path = std::env::var_os("PATH").unwrap();
         // As the config has it, before the folders in which this machine has chroot.
