@@ -58,6 +58,8 @@ mod aws_clients;
 mod aws_errors;
 mod aws_logins;
 #[cfg(target_os = "linux")]
+mod azure_credentials;
+#[cfg(target_os = "linux")]
 mod azure_extension;
 #[cfg(target_os = "linux")]
 mod azure_task;
