@@ -21,7 +21,7 @@ const PATHS: [&str; 22] = [
     "/manifests/", "/tags/list", "/referrers/", "/_catalog", "/token/", "/latest/api/token", "/oidc/azure",
     "/credentials", "/layer-bucket/", "/../", "//", "/%00", "/%2f", "/\u{1f600}",
 ];
-const PIECES: [&str; 16] = [
+const PIECES: [&str; 17] = [
     "team/app",
     "v1",
     "sha256:",
@@ -30,6 +30,7 @@ const PIECES: [&str; 16] = [
     "index.json",
     "..",
     "%2e%2e%2f",
+    "%ff",
     "?",
     "&",
     "n=0",
