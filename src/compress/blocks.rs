@@ -62,14 +62,17 @@ pub(super) fn compress_blocks<C: BlockCompressor, S: FnMut(DataBlock) -> Control
         let (sent, has_sent) = mpsc::channel();
         let sender = BlockSender { blocks, output, checksum: crc32fast::Hasher::new(), sent };
         let (sender_in, sender_out) = mpsc::channel();
-        let sending = spawn_scoped(scope, move || {
-            let sender: BlockSender<'_, '_, S> = sender_out.recv().map_err(io::Error::other)?;
-            sender.send_all()
+        // With a single block there is nothing to do at the same time, and a run of many images has very many such layers.
+        let sending = (input.len > BLOCK_SIZE as u64).then(|| {
+            spawn_scoped(scope, move || {
+                let sender: BlockSender<'_, '_, S> = sender_out.recv().map_err(io::Error::other)?;
+                sender.send_all()
+            })
         });
-        // If no thread can be started, this one sends, too: whenever it may not read the next block, and at the end.
+        // If no thread can be started either, this one sends, too: whenever it may not read the next block, and at the end.
         let (sending, mut sender) = match sending {
-            Ok(thread) => (Some(thread), sender_in.send(sender).err().map(|unsent| unsent.0)),
-            Err(_) => (None, Some(sender)),
+            Some(Ok(thread)) => (Some(thread), sender_in.send(sender).err().map(|unsent| unsent.0)),
+            Some(Err(_)) | None => (None, Some(sender)),
         };
         let (mut in_flight, mut dictionary, mut all_read) = (0, Vec::new(), false);
         while !all_read {
