@@ -9,6 +9,9 @@ use sha2::Digest as _;
 use super::quote::shorten;
 use crate::error::{Error, Result};
 
+/// The digits of hexadecimal numbers.
+const DIGITS: [u8; 16] = *b"0123456789abcdef";
+
 /// Defines a type of SHA-256 values.
 macro_rules! sha256_value {
     ($(#[$doc:meta])* $name:ident, $word:literal) => {
@@ -34,7 +37,8 @@ macro_rules! sha256_value {
 
             /// Returns the 64 lower-case hex digits, without `sha256:`.
             pub fn hex(&self) -> String {
-                self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+                // Formatting took 7 % of the CPU time of a run of many tiny images.
+                self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
             }
 
             /// Returns `sha256:` and the first twelve digits, for messages.
