@@ -79,7 +79,10 @@ fn a_value_that_is_too_small_or_has_another_form() {
         refused(&[&archive, "team/app:1", option, value], &[why]);
     }
     for (arguments, words) in [
-        (["sandbox", "--listen=5052"], ["does not accept \"5052\"", "must be ADDRESS:PORT, such as 127.0.0.1:5050"]),
+        (
+            ["sandbox", "--listen=127.0.0.1"],
+            ["does not accept \"127.0.0.1\"", "must be a port or ADDRESS:PORT, such as 5050 or 127.0.0.1:5050"],
+        ),
         (["completions", "sh"], ["unknown shell \"sh\"", "Use one of bash, "]),
     ] {
         TestEnv::new().run(&arguments).fails_with(2).stdout_is("").stderr_has(&words);
