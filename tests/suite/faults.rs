@@ -6,8 +6,8 @@ use ecr_push::sandbox::{Fault, Interrupted, Rules, Trouble};
 
 use super::archive_builder;
 use super::archive_contents::Source;
-use super::ecr::{Ecr, HOST, status};
-use super::harness::{Run, TestEnv, report, show, testdata};
+use super::ecr::{Ecr, status};
+use super::harness::{Run, Running, TestEnv, report, show, testdata, wait_until};
 use super::stored_image::StoredImage;
 
 /// Every operation of a first push.
@@ -107,14 +107,16 @@ fn an_answer_that_gets_lost_costs_a_try() {
 
 #[test]
 fn a_session_whose_blob_another_client_uploaded_meanwhile_is_closed() {
-    // Two targets in one repository bring the same layer at the same time, and one of them is to try again.
-    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", status(425, "UNKNOWN", "too early"))]);
+    // The first client has to wait before it closes the session of the layer.
+    let retry_after = Some(Duration::from_secs(3));
+    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", Trouble::Throttle { retry_after })]);
     let archive = ecr.env.scratch("layout");
     archive_builder::oci_layout(&archive, &[archive_builder::noise(1, 70_000)]);
-    // That no session is open at the end is asserted for every run.
-    let same = format!("{HOST}/team/app:2");
-    ecr.run(&[&archive, "team/app:1", &same]).succeeds().stderr_has(&["too early"]);
-    assert_eq!(ecr.count("v2:CancelUpload"), 1);
+    let running = Running::start(ecr.command(&[&archive, "team/app:1", "--concurrency", "1"]));
+    wait_until("the first client waits", || ecr.asked("ecr:CompleteLayerUpload").iter().any(|it| it.status == 429));
+    Running::start(ecr.command(&[&archive, "team/app:2"])).end().succeeds();
+    running.end().succeeds().stderr_has(&[" in 3.0 s"]);
+    assert_eq!((ecr.count("v2:CancelUpload"), ecr.open_uploads()), (1, 0), "{}", ecr.story());
 }
 
 #[test]
