@@ -1,4 +1,4 @@
-//! Processes that write archives. They end with whoever reads the archives.
+//! Processes that write archives. They end with the reader of their archive.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus};

@@ -6,7 +6,6 @@ use super::planning::look_again;
 use super::publication::{Facts, Publication, Step, note_of_change, publication};
 use super::record::Record;
 use super::remote::Known;
-use super::run_blobs;
 use super::session::TargetSession;
 use super::source::TargetSource;
 use super::tags::{TagOutcome, TagState};
@@ -41,7 +40,7 @@ pub(super) async fn publish(
         session.emit(Event::Warning(format!("{name} does not have a layer any more; uploading it again")));
         let lost = look_again(session, image, known, record).await?;
         let layers = lost.iter().filter_map(|id| record.layer(id));
-        session.blobs.lost(&layers.filter_map(|layer| run_blobs::key(&layer.planned)).collect::<Vec<_>>());
+        session.blobs.lost(&layers.filter_map(|layer| layer.key).collect::<Vec<_>>());
         let configs = configs(image);
         Uploader::new(session, source, record, known).send(lost, configs).await?;
         let publication = compose(session, image, lookup, known, record)?;

@@ -8,6 +8,7 @@ use tracing::debug;
 
 use super::outcome::{LayerOutcome, TargetOutcome};
 use super::plan::{Blobs, Candidate, LayerAction, PlannedLayer, Stored};
+use super::run_blobs::{self, BlobKey};
 use super::session::TargetSession;
 use super::source::TargetSource;
 use super::tags::{PlannedTag, TagOutcome, TagPlan, TagState};
@@ -44,6 +45,8 @@ pub(super) struct Record {
 #[derive(Clone, Debug)]
 pub(super) struct LayerRecord {
     pub(super) planned: PlannedLayer,
+    /// What identifies its blob in all images.
+    pub(super) key: Option<BlobKey>,
     pub(super) action: LayerAction,
     pub(super) meter: Arc<Meter>,
     /// What the registry has, once it has it.
@@ -190,7 +193,8 @@ impl LayerRecord {
             LayerAction::Reuse(candidate) => Some(candidate.stored),
             LayerAction::Mount(..) | LayerAction::Upload => None,
         };
-        Self { planned, action, meter, stored, started: None, seconds: 0.0 }
+        let key = run_blobs::key(&planned);
+        Self { planned, key, action, meter, stored, started: None, seconds: 0.0 }
     }
 
     /// Returns the event that the layer's action was decided.

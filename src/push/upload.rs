@@ -19,7 +19,7 @@ use super::mount::{blob_mounting, not_mounted};
 use super::plan::{self, Blobs, Candidate, Evidence, LayerAction, PlannedLayer, Stored};
 use super::record::{LayerRecord, Record};
 use super::remote::Known;
-use super::run_blobs::{self, BlobKey, Changes, Next};
+use super::run_blobs::{BlobKey, Changes, Next};
 use super::session::TargetSession;
 use super::source::{OfferedLayer, TargetSource};
 use crate::archive::Config;
@@ -35,7 +35,7 @@ const KIB_OF_A_CHUNK: u32 = (DEFAULT_CHUNK_SIZE >> 10) as u32;
 /// How long uploads in progress may take to end once something failed.
 const CLOSING: Duration = Duration::from_secs(3);
 
-/// Uploads what one target needs. It waits for another push only where that sends the same blob ([`run_blobs`]).
+/// Uploads what one target needs. It waits for another push only where that sends the same blob ([`super::run_blobs`]).
 pub(super) struct Uploader<'a> {
     session: &'a TargetSession,
     source: Arc<LayerSource>,
@@ -175,7 +175,7 @@ impl<'a> Uploader<'a> {
     /// Returns the key of a layer that other pushes may share: not of one that has to be read as it comes.
     fn key(&self, id: &LayerId) -> Option<BlobKey> {
         let is_held_up = self.source.streamed().get(id).is_some_and(|layer| !layer.is_spooled());
-        self.record.layer(id).filter(|_| !is_held_up).and_then(|layer| run_blobs::key(&layer.planned))
+        self.record.layer(id).filter(|_| !is_held_up).and_then(|layer| layer.key)
     }
 
     fn lanes(&self) -> usize {
@@ -384,7 +384,7 @@ impl<'a> Uploader<'a> {
             Mount::Refused(answer) => (None, answer.to_string()),
         };
         if let Some((layer, candidate, from)) = self.record.send_instead(id) {
-            // Nobody asked for it.
+            // No option and no archive names that repository.
             if let (Evidence::Run, Some(key)) = (candidate.why, self.key(id)) {
                 self.session.blobs.not_mounted(key, &from);
                 debug!("{}", not_mounted(self.session, &from, &why));

@@ -110,7 +110,7 @@ fn trouble(effect: &str) -> Option<Trouble> {
         ("lose-upload", None) => Trouble::ForgetUpload,
         ("lose-layer", None) => Trouble::LoseLayer,
         (text, None) => {
-            let message = "a fault that the sandbox was told to inject".into();
+            let message = "a fault that was requested from the sandbox".into();
             Trouble::Status { status: status(text)?, code: String::new(), message }
         }
         _ => return None,

@@ -140,7 +140,7 @@ impl Logins {
     }
 }
 
-/// Bytes that nobody outside can guess: SHA-256 over what the standard library seeds its hash maps with.
+/// Bytes that cannot be guessed from outside: SHA-256 over what the standard library seeds its hash maps with.
 struct Random {
     seed: [u8; 32],
     drawn: AtomicU64,

@@ -82,7 +82,7 @@ pub(super) enum NoSession {
 }
 
 impl Store {
-    /// Opens the state, in memory or as it lies in a folder. With `discard` no large blob is stored from now on.
+    /// Opens the state: in memory, or in a folder. With `discard` no large blob is stored from now on.
     pub(super) fn open(dir: Option<&Path>, discard: bool) -> Result<Self> {
         let mut inner = Inner::default();
         let mut folder = None;

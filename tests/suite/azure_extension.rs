@@ -66,7 +66,7 @@ fn the_extension_is_packed_and_runs() {
     let mut command = Command::new(root.join("integrations/azure/package.sh"));
     command.arg(&packed).arg(format!("{platform}={}", program().display()));
     command.env("TFX", tools.join("node_modules/.bin/tfx"));
-    // It asks nobody.
+    // It needs no network access.
     command.env("HTTPS_PROXY", "http://127.0.0.1:1").env("HTTP_PROXY", "http://127.0.0.1:1");
     finish(command, String::new).succeeds();
     let script = "const [, archive, folder] = process.argv;

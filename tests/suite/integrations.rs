@@ -82,7 +82,10 @@ fn no_action_has_an_expression_in_a_script() {
         let jobs = file["jobs"].as_object().into_iter().flatten().map(|(_, job)| &job["steps"]);
         let steps = jobs.chain([&file["runs"]["steps"]]).filter_map(|steps| steps.as_array()).flatten();
         for script in steps.filter_map(|step| step["run"].as_str()) {
-            assert!(!script.contains("${{"), "{path}: an expression in a script is code of whoever sets it: {script}");
+            assert!(
+                !script.contains("${{"),
+                "{path}: an expression in a script runs what its value contains: {script}"
+            );
         }
     }
 }

@@ -137,7 +137,7 @@ impl Shape {
     /// (<https://github.com/google/go-containerregistry/issues/681>, <https://github.com/aws/aws-cdk/issues/3550>).
     fn check_constraints(&self, at: &str, value: &Value) -> Result<(), Exception> {
         let (what, size) = match value {
-            // The limits of bytes are those of the decoded ones, which whoever decodes them counts.
+            // The limits of bytes are those of the decoded ones, which the handler that decodes them counts.
             Value::String(text) if self.kind == Kind::String => ("length", text.chars().count() as u64),
             Value::Array(items) => ("length", items.len() as u64),
             // Below zero is below every least value.

@@ -11,7 +11,7 @@ use crate::sandbox::rules::CreationTemplate;
 /// Returns the settings of a repository that a template creates.
 pub(in crate::sandbox) fn settings_of_template(template: &CreationTemplate) -> Settings {
     let input = Value::Object(template.members.clone());
-    // Whoever created it by the API gave members that the model allows.
+    // One that was created by the API has members that the model allows.
     let mut settings = repositories::settings(&input).unwrap_or_default();
     settings.lifecycle_policy = input["lifecyclePolicy"].as_str().map(str::to_owned);
     settings.repository_policy = input["repositoryPolicy"].as_str().map(str::to_owned);
