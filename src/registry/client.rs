@@ -18,7 +18,7 @@ use super::address;
 use super::api_request::ApiRequest;
 use super::auth::{Auth, Rejection, Scopes};
 use super::challenge::Challenge;
-use super::concurrency::ConcurrencyLimiter;
+use super::concurrency::{ConcurrencyLimiter, Permit};
 use super::credential_provider::CredentialProvider;
 use super::pacer::Pacer;
 use super::quirks::{Quirks, StatusReport};
@@ -183,20 +183,11 @@ impl Client {
     }
 
     /// Sends a small request with retries, and returns the response or the last error.
-    ///
-    /// That it is throttled while others succeed is no failure, however often: its turn comes.
     pub(super) async fn request(&self, request: &ApiRequest) -> Result<Reply, RequestError> {
-        let mut delays = self.delays();
-        let mut succeeded = self.registry.limiter.succeeded();
+        let mut delays = self.delays(&request.method);
         loop {
             match self.send_once(request).await {
-                Err(error) if error.is_transient() => {
-                    let before = std::mem::replace(&mut succeeded, self.registry.limiter.succeeded());
-                    if error.is_throttle() && succeeded > before {
-                        delays = self.delays();
-                    }
-                    self.pause(error, delays.next()).await?;
-                }
+                Err(error) if error.is_transient() => self.pause(error, &mut delays).await?,
                 sent => return sent,
             }
         }
@@ -250,14 +241,16 @@ impl Client {
         &self.registry.config.retry
     }
 
-    /// Returns the delays between retries.
-    pub(super) fn delays(&self) -> Delays {
-        Delays::of(self.retry_config())
+    /// Returns the delays between retries. They start again where an attempt is throttled while requests with the method
+    /// `progress` succeed.
+    pub(super) fn delays(&self, progress: &Method) -> Delays {
+        Delays::new(self.retry_config(), progress, self.registry.limiter.succeeded(progress))
     }
 
     /// Waits before the next retry; returns the error if there is none left.
-    pub(super) async fn pause(&self, error: RequestError, delay: Option<Delay>) -> Result<(), RequestError> {
-        let Some(Delay { retry, usual, of_service }) = delay else { return Err(error) };
+    pub(super) async fn pause(&self, error: RequestError, delays: &mut Delays) -> Result<(), RequestError> {
+        let next = delays.after(&error, |progress| self.registry.limiter.succeeded(progress));
+        let Some(Delay { retry, usual, of_service }) = next else { return Err(error) };
         let delay = if error.is_failure_of_service() { of_service } else { usual };
         let delay = error.retry_after().map_or(delay, |asked| asked.max(delay));
         if delay > MAX_DELAY {
@@ -306,7 +299,7 @@ impl Client {
             Ok(sent) => sent,
         };
         match (&sent, permit) {
-            (Ok(_), Some(permit)) => permit.succeeded(),
+            (Ok(_), Some(permit)) => permit.succeeded(&request.method),
             (Err(error), Some(permit)) if error.is_throttle() => permit.throttled(),
             _ => {}
         }
@@ -351,15 +344,34 @@ impl Client {
         std::iter::once(own).chain(source).collect()
     }
 
-    /// Closes an upload session as a best effort: also after a cancellation, and without reporting a failure.
+    /// Closes an upload session as a best effort: also after a cancellation, and without reporting a failure. Only a registry
+    /// that throttles is asked again: it has not failed, and would keep the session.
     pub(super) async fn abort_session(&self, session: Url) {
         let request = ApiRequest::new(Method::DELETE, session, &[200, 202, 204]);
+        let closed = async {
+            let mut delays = self.delays(&Method::PUT);
+            loop {
+                // A cancelled push has no time to wait for its turn.
+                let permit = self.cancel.run_until_cancelled(self.registry.limiter.acquire()).await;
+                let sent = tokio::time::timeout(ABORT_TIMEOUT, self.send_with_login(&request)).await;
+                let Ok(Err(error)) = sent else { break };
+                if !error.is_throttle() {
+                    break;
+                }
+                permit.iter().for_each(Permit::throttled);
+                drop(permit);
+                let Some(delay) = delays.after(&error, |progress| self.registry.limiter.succeeded(progress)) else {
+                    break;
+                };
+                tokio::time::sleep(delay.usual).await;
+            }
+        };
         let cancelled = async {
             self.cancel.cancelled().await;
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
-            _best_effort = tokio::time::timeout(ABORT_TIMEOUT, self.send_with_login(&request)) => {}
+            () = closed => {}
             () = cancelled => {}
         }
     }
@@ -471,7 +483,7 @@ mod tests {
             let start = Instant::now();
             let response = ServiceError { status: Some(429), ..ServiceError::default() };
             let error = RequestError::Status(Box::new(response), Some(Duration::from_secs(seconds)));
-            let pause = client.pause(error, client.delays().next()).await;
+            let pause = client.pause(error, &mut client.delays(&Method::GET)).await;
             assert_eq!(pause.is_ok(), is_accepted, "{seconds}");
             assert_eq!(start.elapsed() >= Duration::from_secs(seconds), is_accepted, "{seconds}");
         }

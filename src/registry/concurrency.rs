@@ -1,9 +1,11 @@
 //! The concurrency of all requests to one registry. When it throttles one request, all wait; the number of concurrent
 //! requests is halved, and grows again while requests succeed.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use reqwest::Method;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -27,8 +29,8 @@ struct LimiterState {
     lowered_at: Option<Instant>,
     /// The number of requests that succeeded since `allowed` changed.
     successes: usize,
-    /// The number of all requests that succeeded.
-    succeeded: u64,
+    /// The number of all requests that succeeded, by method.
+    succeeded: HashMap<Method, u64>,
 }
 
 impl ConcurrencyLimiter {
@@ -42,7 +44,7 @@ impl ConcurrencyLimiter {
             in_flight: 0,
             lowered_at: None,
             successes: 0,
-            succeeded: 0,
+            succeeded: HashMap::new(),
         };
         Self { state: Mutex::new(state), left: Notify::new() }
     }
@@ -73,9 +75,9 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// Returns how many requests have succeeded.
-    pub(super) fn succeeded(&self) -> u64 {
-        self.state().succeeded
+    /// Returns how many requests with this method have succeeded.
+    pub(super) fn succeeded(&self, method: &Method) -> u64 {
+        self.state().succeeded.get(method).copied().unwrap_or_default()
     }
 
     /// Delays all requests by `pause`.
@@ -99,9 +101,10 @@ pub(super) struct Permit<'a> {
 
 impl Permit<'_> {
     /// Notes a success: after as many successes as there are permits, there is one permit more.
-    pub(super) fn succeeded(&self) {
+    pub(super) fn succeeded(&self, method: &Method) {
         let mut state = self.limiter.state();
-        (state.successes, state.succeeded) = (state.successes + 1, state.succeeded + 1);
+        state.successes += 1;
+        *state.succeeded.entry(method.clone()).or_default() += 1;
         if state.allowed < state.max && state.successes >= state.allowed {
             (state.allowed, state.successes) = (state.allowed + 1, 0);
             self.limiter.left.notify_one();
@@ -157,7 +160,7 @@ mod tests {
         let round: Vec<Permit<'_>> = futures_util::future::join_all((0..8).map(|_| limiter.acquire())).await;
         tokio::time::advance(Duration::from_millis(5)).await;
         // All eight requests are throttled. One succeeded before.
-        round[0].succeeded();
+        round[0].succeeded(&Method::GET);
         round.iter().for_each(Permit::throttled);
         drop(round);
         assert_eq!(permits(&limiter).await, 4);
@@ -169,11 +172,11 @@ mod tests {
         // One success for the second permit, two for the third, ...
         let mut successes = 0;
         while permits(&limiter).await < 8 {
-            limiter.acquire().await.succeeded();
+            limiter.acquire().await.succeeded(&Method::GET);
             successes += 1;
         }
         assert_eq!(successes, 1 + 2 + 3 + 4 + 5 + 6 + 7);
-        limiter.acquire().await.succeeded();
+        limiter.acquire().await.succeeded(&Method::GET);
         assert_eq!(permits(&limiter).await, 8, "no more than the maximum");
     }
 

@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use reqwest::Method;
+
+use super::request_error::RequestError;
 
 /// How often requests are retried, and their time limits.
 ///
@@ -78,6 +81,11 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// The remaining delays of one request.
 pub(super) struct Delays {
+    config: RetryConfig,
+    /// The method of the requests whose success shows that the registry makes progress, and how many of them had succeeded
+    /// before the last attempt. A retry has none of its own, or it would go on forever.
+    progress: Method,
+    succeeded: u64,
     retry: usize,
     usual: ExponentialBackoff,
     of_service: ExponentialBackoff,
@@ -95,24 +103,32 @@ pub(super) struct Delay {
 }
 
 impl Delays {
-    /// Returns the delays of a request that has not been retried.
-    pub(super) fn of(config: &RetryConfig) -> Self {
+    /// Returns the delays of a request that has not been retried, while `succeeded` requests with the method `progress` have
+    /// succeeded.
+    pub(super) fn new(config: &RetryConfig, progress: &Method, succeeded: u64) -> Self {
         let delays = ExponentialBuilder::default()
             .with_jitter()
             .with_min_delay(config.initial_delay)
             .with_max_times(config.retries);
         Self {
+            config: *config,
+            progress: progress.clone(),
+            succeeded,
             retry: 0,
             usual: delays.with_max_delay(config.max_delay).build(),
             of_service: delays.with_factor(FACTOR).with_max_delay(LONGEST).build(),
         }
     }
-}
 
-impl Iterator for Delays {
-    type Item = Delay;
-
-    fn next(&mut self) -> Option<Delay> {
+    /// Returns the delay after a failed attempt. `None` if no retry is left.
+    ///
+    /// That a request is throttled while others succeed is no failure, however often: its turn comes.
+    pub(super) fn after(&mut self, error: &RequestError, succeeded: impl Fn(&Method) -> u64) -> Option<Delay> {
+        let succeeded = succeeded(&self.progress);
+        if error.is_throttle() && succeeded > self.succeeded {
+            *self = Self::new(&self.config, &self.progress, succeeded);
+        }
+        self.succeeded = succeeded;
         self.retry += 1;
         Some(Delay { retry: self.retry, usual: self.usual.next()?, of_service: self.of_service.next()? })
     }
@@ -121,10 +137,33 @@ impl Iterator for Delays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ServiceError;
+
+    /// Returns the delays that are left if so many requests succeed before each attempt.
+    fn delays(left: &mut Delays, error: &RequestError, succeeding: u64) -> Vec<Delay> {
+        (1..=20).map_while(|attempt| left.after(error, |_| attempt * succeeding)).collect()
+    }
+
+    #[test]
+    fn a_throttle_counts_only_if_no_request_succeeds() {
+        let throttle =
+            RequestError::Status(Box::new(ServiceError { status: Some(429), ..ServiceError::default() }), None);
+        let lengths = |error: &RequestError| {
+            [0, 1].map(|succeeding| {
+                delays(&mut Delays::new(&RetryConfig::default(), &Method::PUT, 0), error, succeeding).len()
+            })
+        };
+        assert_eq!(lengths(&throttle), [4, 20]);
+        assert_eq!(lengths(&RequestError::Transport("cut".into())), [4, 4], "a failure counts although others succeed");
+    }
 
     #[test]
     fn the_default_retries_outlast_a_minute_of_service_failures() {
-        let all: Vec<Delay> = Delays::of(&RetryConfig::default()).collect();
+        let all = delays(
+            &mut Delays::new(&RetryConfig::default(), &Method::PUT, 0),
+            &RequestError::Transport("cut".into()),
+            0,
+        );
         assert_eq!(all.iter().map(|delay| delay.retry).collect::<Vec<_>>(), [1, 2, 3, 4]);
         let sum = |delay: fn(&Delay) -> Duration| all.iter().map(delay).sum::<Duration>();
         assert!(sum(|delay| delay.of_service) > Duration::from_secs(60));

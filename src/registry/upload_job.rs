@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use reqwest::Url;
+use reqwest::{Method, Url};
 
 use super::client::Client;
 use super::request_error::RequestError;
@@ -74,7 +74,7 @@ impl<'a> RetryBudget<'a> {
     pub(super) fn new(client: &'a Client, blob: &'a Blob) -> Self {
         Self {
             client,
-            delays: client.delays(),
+            delays: client.delays(&Method::PUT),
             renewed_at: 0,
             meter: &blob.meter,
             is_counted: false,
@@ -88,7 +88,7 @@ impl<'a> RetryBudget<'a> {
         self.is_counted = false;
         if offset >= self.renewed_at.saturating_add(PROGRESS) {
             self.renewed_at = offset;
-            self.delays = self.client.delays();
+            self.delays = self.client.delays(&Method::PUT);
         }
     }
 
@@ -97,7 +97,7 @@ impl<'a> RetryBudget<'a> {
     /// # Errors
     /// Returns `error` if no retry is left.
     pub(super) async fn wait(&mut self, error: RequestError) -> Result<(), UploadError> {
-        self.client.pause(error, self.delays.next()).await?;
+        self.client.pause(error, &mut self.delays).await?;
         self.meter.retry();
         self.is_counted = true;
         Ok(())

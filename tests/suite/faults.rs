@@ -109,14 +109,17 @@ fn an_answer_that_gets_lost_costs_a_try() {
 fn a_session_whose_blob_another_client_uploaded_meanwhile_is_closed() {
     // The first client has to wait before it closes the session of the layer.
     let retry_after = Some(Duration::from_secs(3));
-    let ecr = Ecr::faulty(&[Fault::once("ecr:CompleteLayerUpload", Trouble::Throttle { retry_after })]);
+    let ecr = Ecr::faulty(&[
+        Fault::once("ecr:CompleteLayerUpload", Trouble::Throttle { retry_after }),
+        Fault::once("v2:CancelUpload", Trouble::Throttle { retry_after: None }).times(2),
+    ]);
     let archive = ecr.env.scratch("layout");
     archive_builder::oci_layout(&archive, &[archive_builder::noise(1, 70_000)]);
     let running = Running::start(ecr.command(&[&archive, "team/app:1", "--concurrency", "1"]));
     wait_until("the first client waits", || ecr.asked("ecr:CompleteLayerUpload").iter().any(|it| it.status == 429));
     Running::start(ecr.command(&[&archive, "team/app:2"])).end().succeeds();
     running.end().succeeds().stderr_has(&[" in 3.0 s"]);
-    assert_eq!((ecr.count("v2:CancelUpload"), ecr.open_uploads()), (1, 0), "{}", ecr.story());
+    assert_eq!((ecr.count("v2:CancelUpload"), ecr.open_uploads()), (3, 0), "{}", ecr.story());
 }
 
 #[test]
