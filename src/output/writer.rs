@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::log::{Entry, Level, Mode, Style, Verbosity};
-use super::progress::{Display, SharedState};
+use super::display::Display;
+use super::log::{Entry, Level, Mode, SharedStatus, Style, Verbosity};
 use super::stderr;
 
 /// The bytes of lines that wait at most. Lines that must not be dropped may exceed it.
@@ -19,7 +19,7 @@ const CAPACITY: usize = 128 << 10;
 /// How long the end of the program waits for a line to be read.
 const LAST_WAIT: Duration = Duration::from_secs(3);
 
-/// Owns the thread. When it is dropped, bars are removed and what waits is written.
+/// Owns the thread. When it is dropped, rows are removed and what waits is written.
 pub(crate) struct Writer {
     log: Log,
 }
@@ -41,8 +41,7 @@ struct Queue {
 #[derive(Debug)]
 enum Item {
     Lines { text: String, may_be_dropped: bool },
-    Show(SharedState),
-    Hide,
+    Show(Option<SharedStatus>),
 }
 
 #[derive(Debug, Default)]
@@ -89,7 +88,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.log.hide();
+        self.log.show(None);
         self.log.drain();
         self.log.queue.close();
     }
@@ -135,14 +134,9 @@ impl Log {
         self.add(lines, false);
     }
 
-    /// Starts to display a push.
-    pub(super) fn show(&self, state: SharedState) {
-        self.queue.add(Item::Show(state));
-    }
-
-    /// Removes the bars.
-    pub(crate) fn hide(&self) {
-        self.queue.add(Item::Hide);
+    /// Starts to display a push, or ends it.
+    pub(super) fn show(&self, push: Option<SharedStatus>) {
+        self.queue.add(Item::Show(push));
     }
 
     /// Waits until all is written, as long as stderr is read: this is for the end of the program.
@@ -254,8 +248,7 @@ fn write(queue: &Queue, mut display: Display, style: Style) {
     loop {
         match queue.next(tick) {
             Next::Item(Item::Lines { text, .. }) => display.print(&text),
-            Next::Item(Item::Show(state)) => display.show(state),
-            Next::Item(Item::Hide) => display.hide(),
+            Next::Item(Item::Show(push)) => display.show(push),
             Next::Dropped(lines) => {
                 let text = format!("{lines} lines of the log were dropped because stderr was not read");
                 let entry = Entry::new(Level::Warning, "dropped", text).with("lines", lines);
@@ -301,7 +294,7 @@ mod tests {
     #[test]
     fn a_thread_that_panics_closes_the_queue() {
         let queue = Queue::default();
-        queue.add(Item::Hide);
+        queue.add(Item::Show(None));
         drop(Closing(&queue));
         let waiting = queue.lock();
         assert!(waiting.is_closed && waiting.items.is_empty());

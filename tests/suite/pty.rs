@@ -182,7 +182,10 @@ impl Shared {
             let (_, columns) = self.parser.screen().size();
             self.parser.process(&piece[..begin]);
             self.parser.process(&cut(&piece[begin..], columns.get().into()));
-            self.frames.push(self.frame());
+            // Without rows it is none: they were removed, for lines above them.
+            if find(&piece, b"\x1b[K").is_some() {
+                self.frames.push(self.frame());
+            }
         }
     }
 
@@ -204,8 +207,8 @@ impl Shared {
 fn cut(picture: &[u8], columns: usize) -> Vec<u8> {
     let text = std::str::from_utf8(picture).unwrap();
     let row = |row: &str| {
-        let (before, shown) = row.split_once('\r').unwrap_or(("", row));
-        let (shown, after) = shown.split_once("\x1b[K").unwrap_or((shown, ""));
+        let (shown, after) = row.split_once("\x1b[K").unwrap_or((row, ""));
+        let (before, shown) = shown.rsplit_once('\r').unwrap_or(("", shown));
         let shown: String = shown.chars().take(columns).collect();
         format!("{before}\r{shown}\x1b[K{after}")
     };

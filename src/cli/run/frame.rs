@@ -16,8 +16,7 @@ use crate::cli::files;
 use crate::cli::pipeline::Pipeline;
 use crate::cli::push::Reporting;
 use crate::error::Result;
-use crate::output::log::{Mode, log_explanations};
-use crate::output::progress::Progress;
+use crate::output::log::{Mode, PushLog, log_explanations};
 use crate::output::report::ReportCollector;
 use crate::output::writer::{Log, Writer};
 use crate::push::{Event, Events, Options};
@@ -36,7 +35,7 @@ pub(super) struct Frame {
     pub(super) display_name: String,
     pub(super) ci: CiOutput,
     pub(super) files: Files,
-    pub(super) progress: Progress,
+    pub(super) progress: PushLog,
     pub(super) cancel: CancellationToken,
     pub(super) collector: Arc<ReportCollector>,
     /// Takes the events of all pushes.
@@ -63,7 +62,7 @@ impl Frame {
         claim(sources, options, &pipeline, &files)?;
         let ci = CiOutput::start(pipeline, log)?;
         let files = Files::open(files)?;
-        let progress = Progress::start(log, targets);
+        let progress = PushLog::start(log, targets);
         let cancel = cancelled_by_ctrl_c(log, &progress);
         let collector = Arc::new(ReportCollector::default());
         let events = collector.observe(ci.events(progress.events()));

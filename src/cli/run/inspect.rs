@@ -13,8 +13,7 @@ use crate::archive::{self, ChildProcesses, EndOnDrop, Source, Spool};
 use crate::cli::inspect::Inspect;
 use crate::cli::output::Output;
 use crate::error::{Error, Kind, Result};
-use crate::output::log::{replace_controls, sanitize};
-use crate::output::progress::Progress;
+use crate::output::log::{PushLog, replace_controls, sanitize};
 use crate::output::report;
 use crate::push::Event;
 
@@ -22,7 +21,7 @@ use crate::push::Event;
 pub(super) fn run(command: &Inspect) -> Result<ExitCode> {
     let writer = text_writer();
     let log = writer.log();
-    let progress = Progress::start(log, 0);
+    let progress = PushLog::start(log, 0);
     let (processes, ended) = ChildProcesses::guarded();
     let _signals = match command.archive {
         Source::Engine(_) => Some(end_on_signal(ended)?),
@@ -54,7 +53,7 @@ fn end_on_signal(ended: EndOnDrop) -> Result<Runtime> {
     Ok(runtime)
 }
 
-fn inspect(command: &Inspect, processes: &ChildProcesses, progress: &Progress) -> Result<Inspection> {
+fn inspect(command: &Inspect, processes: &ChildProcesses, progress: &PushLog) -> Result<Inspection> {
     let events = progress.events();
     let watch = |written| {
         events(Event::Spooled { bytes: written });

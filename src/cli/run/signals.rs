@@ -5,12 +5,11 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Kind;
-use crate::output::log::{Entry, Mode};
-use crate::output::progress::Progress;
+use crate::output::log::{Entry, Mode, PushLog};
 use crate::output::writer::Log;
 
 /// Cancels the push at the first Ctrl-C (or SIGTERM, or SIGHUP). The second ends the process.
-pub(super) fn cancelled_by_ctrl_c(log: &Log, progress: &Progress) -> CancellationToken {
+pub(super) fn cancelled_by_ctrl_c(log: &Log, progress: &PushLog) -> CancellationToken {
     let cancel = CancellationToken::new();
     let cancelled = cancel.clone();
     let (log, progress) = (log.clone(), progress.clone());

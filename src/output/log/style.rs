@@ -45,19 +45,6 @@ pub(crate) enum ColorMode {
     Plain,
 }
 
-/// What a color marks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Tone {
-    /// Done.
-    Done,
-    /// Still to come.
-    Faint,
-    /// A warning.
-    Warning,
-    /// A failure.
-    Failure,
-}
-
 /// The appearance of everything on stderr.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Style {
@@ -71,20 +58,6 @@ pub(crate) struct Style {
     pub color: ColorMode,
 }
 
-impl ColorMode {
-    /// Colors a text.
-    pub(crate) fn paint(self, tone: Tone, text: &str) -> String {
-        let code = match (self, tone) {
-            (Self::Plain, _) => return text.to_owned(),
-            (Self::Colored, Tone::Done) => "32",
-            (Self::Colored, Tone::Faint) => "2",
-            (Self::Colored, Tone::Warning) => "33",
-            (Self::Colored, Tone::Failure) => "1;31",
-        };
-        format!("\x1b[{code}m{text}\x1b[0m")
-    }
-}
-
 impl Style {
     /// Formats an entry, with its line end. Text is never wrapped: terminals and CI systems do that, and `grep` finds whole
     /// lines.
@@ -93,19 +66,22 @@ impl Style {
             LogFormat::Json => entry.json(SystemTime::now()),
             LogFormat::Text => {
                 let lines: Vec<String> = entry.text().lines().map(sanitize_line).collect();
-                self.marked(&lines.join("\n"), "warning:", Tone::Warning) + "\n"
+                self.marked(&lines.join("\n"), "warning:", "33") + "\n"
             }
         }
     }
 
     /// Colors the first word of an error's text.
     pub(crate) fn failure(self, text: &str) -> String {
-        self.marked(text, "error:", Tone::Failure)
+        self.marked(text, "error:", "1;31")
     }
 
-    fn marked(self, text: &str, mark: &str, tone: Tone) -> String {
-        let marked = text.strip_prefix(mark).map(|rest| format!("{}{rest}", self.color.paint(tone, mark)));
-        marked.unwrap_or_else(|| text.to_owned())
+    /// Colors the first word, if it is this one, with a code of ECMA-48.
+    fn marked(self, text: &str, mark: &str, code: &str) -> String {
+        match text.strip_prefix(mark) {
+            Some(rest) if self.color == ColorMode::Colored => format!("\x1b[{code}m{mark}\x1b[0m{rest}"),
+            _ => text.to_owned(),
+        }
     }
 }
 

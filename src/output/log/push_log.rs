@@ -3,46 +3,46 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use super::display::SharedState;
-use super::state::State;
-use crate::output::log::{Entry, Mode, Style, Verbosity};
+use super::entry::Entry;
+use super::status::{PushStatus, SharedStatus};
+use super::style::{Mode, Style, Verbosity};
 use crate::output::writer::Log;
 use crate::push::{Event, Events};
 use crate::sync::lock;
 
-/// The progress of a push. Clones report to the same one.
+/// The log and the status of a push. Clones report to the same one.
 #[derive(Clone, Debug)]
-pub(crate) struct Progress {
+pub(crate) struct PushLog {
     log: Log,
-    state: SharedState,
+    status: SharedStatus,
 }
 
-impl Progress {
+impl PushLog {
     /// Starts to display a push to `targets` targets.
     pub(crate) fn start(log: &Log, targets: usize) -> Self {
-        let state = Arc::new(Mutex::new(State::new(targets, Instant::now())));
-        log.show(Arc::clone(&state));
-        Self { log: log.clone(), state }
+        let status = Arc::new(Mutex::new(PushStatus::new(targets, Instant::now())));
+        log.show(Some(Arc::clone(&status)));
+        Self { log: log.clone(), status }
     }
 
     /// Returns the receiver of the events of the push.
     pub(crate) fn events(&self) -> Events {
-        let progress = self.clone();
-        Arc::new(move |event| progress.report(event))
+        let push = self.clone();
+        Arc::new(move |event| push.report(event))
     }
 
     fn report(&self, event: Event) {
         let Style { mode, verbosity, .. } = self.log.style();
         let is_wanted = match event {
             Event::Request(_) => verbosity == Verbosity::Requests,
-            // Bars show the same.
+            // Rows show the same.
             Event::LayerPlanned { .. }
             | Event::LayerUploaded { .. }
             | Event::LayerMounted { .. }
             | Event::Publishing { .. } => mode != Mode::Bars || verbosity != Verbosity::Normal,
             _ => true,
         };
-        let entry = lock(&self.state).apply(event, Instant::now());
+        let entry = lock(&self.status).apply(event, Instant::now());
         if let Some(entry) = entry.filter(|_| is_wanted) {
             self.log.log(&entry);
         }
@@ -50,17 +50,17 @@ impl Progress {
 
     /// Shows that the push was interrupted and closes its upload sessions.
     pub(crate) fn stop(&self, entry: &Entry) {
-        lock(&self.state).is_stopping = true;
+        lock(&self.status).is_stopping = true;
         self.log.log(entry);
     }
 
     /// Shows an activity, until an event replaces it.
     pub(crate) fn set_activity(&self, text: String) {
-        lock(&self.state).begin("", text, Instant::now());
+        lock(&self.status).begin("", text, Instant::now());
     }
 
     /// Ends the display.
     pub(crate) fn finish(&self) {
-        self.log.hide();
+        self.log.show(None);
     }
 }
