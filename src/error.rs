@@ -251,6 +251,12 @@ impl Error {
         self
     }
 
+    /// Puts what it is about in front of the message, such as the image of a run of several.
+    pub(crate) fn about(mut self, subject: &str) -> Self {
+        self.0.what = format!("{subject}: {}", self.0.what);
+        self
+    }
+
     /// Sets the request whose connection broke before the response.
     pub fn unanswered(mut self, request: impl Into<String>) -> Self {
         self.0.unanswered_request = Some(request.into());

@@ -11,7 +11,8 @@ use super::clap_errors::usage;
 use super::output::PushOutput;
 use super::push::{PUSHES, Push, Reporting, push, reporting};
 use super::targets;
-use crate::archive::Source;
+use super::values::input_name;
+use crate::archive::{Source, shown};
 use crate::ecr::Access;
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::oci::{Host, Repository, Tag};
@@ -32,6 +33,12 @@ pub(super) struct BatchArgs {
     #[command(flatten)]
     pub(super) options: OptionArgs,
 }
+
+/// The options of a push that are refused for a whole batch.
+pub(super) const REFUSED: [&str; 15] = [
+    "image", "image_id", "join", "expect_digest", "all_images", "image_list", "exclude", "keep_registry", "username",
+    "password_stdin", "digest_file", "metadata_file", "timeline", "output_variable", "output_file",
+];
 
 /// A line.
 #[derive(Debug, Parser)]
@@ -89,8 +96,8 @@ pub(super) struct Line {
 /// # Errors
 /// If a line cannot be parsed, if an archive does not exist, or if two lines push the same tag.
 pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Batch> {
-    let name = args.file.display().to_string();
-    refuse_line_options(&args.options)?;
+    let name = input_name(&args.file);
+    refuse_options(&args.options)?;
     let sandbox = args.options.sandbox();
     let (fail_fast, shard) = args.options.bundle.take_run(environment)?;
     let (output, mut reporting) = reporting(&mut args.options, &[], environment)?;
@@ -130,14 +137,11 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
         }
     }
     if let Some((number, first)) = problems.first() {
-        let error = Error::new(first.kind(), format!("line {number} of {name}: {first}")).code(first.stable_code());
         let others = problems[1..].iter().take(MAX_LISTED).map(|(number, error)| format!("line {number}: {error}"));
         let others: Vec<String> = first.causes().into_iter().chain(others).collect();
+        let error = first.clone().about(&format!("line {number} of {name}"));
         let error = if others.is_empty() { error } else { error.because(others.join("; ")) };
-        return Err(match first.advice() {
-            Some(advice) => error.hint(advice.clone()),
-            None => error.hint("Nothing was pushed."),
-        });
+        return Err(if first.advice().is_some() { error } else { error.hint("Nothing was pushed.") });
     }
     if lines.is_empty() && shard.is_none() {
         return Err(Error::usage(format!("the batch {name} has no push"))
@@ -215,6 +219,11 @@ fn line(
             .code(Code::TargetInvalid)
             .hint("Write the repository after the slash: a line pushes one image."));
     }
+    if let Some(text) = line.target.iter().chain(&line.tag).find(|text| text.contains('$')) {
+        return Err(Error::usage(format!("variables are not expanded in a batch: {}", shown(text)))
+            .code(Code::VariableUnexpanded)
+            .hint(Advice::new("Expand them before:").command("envsubst < pushes.txt | ecr-push batch -")));
+    }
     let mut options = options.clone();
     (options.image, options.image_id, options.expect_digest) = (line.image, line.image_id, line.expect_digest);
     options.platform = line.platform.or(options.platform);
@@ -242,22 +251,68 @@ fn line(
     Ok(Some((push, line.role_arn)))
 }
 
-/// Rejects options of the run that belong to a line.
-fn refuse_line_options(options: &OptionArgs) -> Result<()> {
+/// Rejects the options that are [refused](REFUSED).
+fn refuse_options(options: &OptionArgs) -> Result<()> {
     let of_line = [
         ("--image", options.image.is_some()),
         ("--image-id", options.image_id.is_some()),
         ("--join", !options.join.is_empty()),
         ("--expect-digest", options.expect_digest.is_some()),
-        ("--all-images", options.bundle.is_used()),
-        ("--username", options.registry.username.is_some()),
     ];
-    let of_line = of_line.into_iter().filter_map(|(option, is_used)| is_used.then_some(option));
-    let of_one = options.files.of_one_image().into_iter().chain(options.pipeline.of_one_image());
-    match of_line.chain(of_one).next() {
-        Some(option) => Err(Error::usage(format!("{option} is not for a whole batch"))
-            .code(Code::OptionConflict)
-            .hint("Write it into the lines that need it, or use a command of its own.")),
-        None => Ok(()),
+    let of_line = of_line.into_iter().find_map(|(option, is_used)| is_used.then_some(option));
+    let login = options.registry.username.as_ref().map(|_| "--username");
+    let of_one = || options.files.of_one_image().or_else(|| options.pipeline.of_one_image());
+    let (option, advice) = if let Some(option) = of_line {
+        (option, Advice::from("Write it into the lines that need it."))
+    } else if let Some(option) = options.bundle.used() {
+        (
+            option,
+            Advice::from("Write a line for each image, or push the images of the archive with a command of their own."),
+        )
+    } else if let Some(option) = login {
+        (option, Advice::new("Store the login before:").command("docker login HOST"))
+    } else if let Some(option) = of_one() {
+        (option, Advice::new("Write the results of all images to a file").setting_with("report", "FILE"))
+    } else {
+        return Ok(());
+    };
+    Err(Error::usage(format!("{option} is not for a whole batch")).code(Code::OptionConflict).hint(advice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::{Command, parse};
+    use super::super::parser::command;
+    use super::*;
+
+    #[test]
+    fn what_the_help_of_a_batch_omits_is_refused() {
+        let mut command = command();
+        let hidden: Vec<_> = command
+            .find_subcommand_mut("batch")
+            .unwrap()
+            .get_arguments()
+            .filter(|arg| arg.is_hide_set())
+            .cloned()
+            .collect();
+        assert_eq!(hidden.len(), REFUSED.len());
+        for arg in hidden {
+            let option = format!("--{}", arg.get_long().unwrap());
+            let mut words = vec!["batch", "no.txt", option.as_str()];
+            if arg.get_action().takes_values() {
+                words.push("x");
+            }
+            match option.as_str() {
+                "--username" => words.push("--password-stdin"),
+                "--password-stdin" => words.extend(["--username", "x"]),
+                "--output-file" => words.extend(["--output-variable", "x"]),
+                _ => {}
+            }
+            let Ok(Command::Batch(args)) = parse(words.iter().map(Into::into).collect(), &|_| None) else {
+                panic!("{option} cannot be parsed");
+            };
+            let Err(refused) = batch("a.tar app", *args, &|_| None) else { panic!("{option} is accepted") };
+            assert!(refused.to_string().ends_with("is not for a whole batch"), "{option}: {refused}");
+        }
     }
 }

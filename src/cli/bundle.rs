@@ -24,10 +24,10 @@ pub(super) struct BundleArgs {
     #[arg(long, group = SEVERAL, value_name = "FILE", help_heading = "Several images")]
     image_list: Option<PathBuf>,
     /// Leave out images whose name matches, with * for any characters (repeatable)
-    #[arg(long, requires = SEVERAL, value_name = "PATTERN", help_heading = "Several images")]
+    #[arg(long, value_name = "PATTERN", help_heading = "Several images")]
     exclude: Vec<String>,
     /// Keep the registry of a name as the first part of its repository: quay.io/org/app
-    #[arg(long, requires = SEVERAL, help_heading = "Several images")]
+    #[arg(long, help_heading = "Several images")]
     keep_registry: bool,
     /// Start no more pushes after a failure
     #[arg(long, help_heading = "Several images")]
@@ -65,9 +65,15 @@ pub(super) struct Bundle {
 }
 
 impl BundleArgs {
-    /// Returns whether several images of an archive are pushed.
-    pub(super) fn is_used(&self) -> bool {
-        self.all_images || self.image_list.is_some()
+    /// Returns the option for several images of one archive that is used, if any is.
+    pub(super) fn used(&self) -> Option<&'static str> {
+        let used = [
+            ("--all-images", self.all_images),
+            ("--image-list", self.image_list.is_some()),
+            ("--exclude", !self.exclude.is_empty()),
+            ("--keep-registry", self.keep_registry),
+        ];
+        used.into_iter().find_map(|(option, is_used)| is_used.then_some(option))
     }
 
     /// Takes out what also applies to a batch: whether no push starts after a failure, and the part that is pushed.
@@ -89,18 +95,16 @@ impl BundleArgs {
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Option<Bundle>> {
         let (fail_fast, shard) = self.take_run(environment)?;
-        if self.is_used() {
+        if self.all_images || self.image_list.is_some() {
             let Self { image_list: list, exclude, keep_registry, .. } = self;
             return Ok(Some(Bundle { list, exclude, keep_registry, docker_naming, fail_fast, shard }));
         }
-        match (fail_fast, shard) {
-            (false, None) => Ok(None),
-            (is_fail_fast, _) => {
-                let option = if is_fail_fast { "--fail-fast" } else { "--shard" };
-                Err(Error::usage(format!("{option} is for several images"))
-                    .code(Code::OptionConflict)
-                    .hint(Advice::new("Leave it out, or push every image of the archive").setting("all-images")))
-            }
+        let of_run = fail_fast.then_some("--fail-fast").or_else(|| shard.map(|_| "--shard"));
+        match self.used().or(of_run) {
+            None => Ok(None),
+            Some(option) => Err(Error::usage(format!("{option} is for several images"))
+                .code(Code::OptionConflict)
+                .hint(Advice::new("Leave it out, or push every image of the archive").setting("all-images"))),
         }
     }
 }

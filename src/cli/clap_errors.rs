@@ -53,15 +53,7 @@ pub(super) fn usage(clap_error: &clap::Error) -> Error {
         ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => needs_value(&option),
         ErrorKind::MissingRequiredArgument => {
             let missing = list(ContextKind::InvalidArg);
-            let name = |name: &String| match name.strip_prefix("<--").and_then(|group| group.strip_suffix('>')) {
-                // One of several options.
-                Some(group) => {
-                    let options: Vec<_> = group.split("|--").map(|option| format!("--{option}")).collect();
-                    let options: Vec<_> = options.iter().map(|option| option_name(option)).collect();
-                    options.join(" or ")
-                }
-                None => positional(name).map_or_else(|| name.clone(), |name| format!("the {name}")),
-            };
+            let name = |name: &String| positional(name).map_or_else(|| name.clone(), |name| format!("the {name}"));
             let missing: Vec<_> = missing.iter().map(name).collect();
             let verb = if missing.len() == 1 { "is" } else { "are" };
             let error = Error::usage(format!("{} {verb} missing", missing.join(" and "))).code(Code::ArgumentMissing);
@@ -91,9 +83,9 @@ fn option_name(text: &str) -> &str {
     if text.starts_with('-') { text.split([' ', '=']).next().unwrap_or(text) } else { text }
 }
 
-/// Returns the name of a positional argument in words: `target` of `<TARGET>...`.
+/// Returns the name of a positional argument in words: `new tag` of `<NEW-TAG>...`.
 fn positional(name: &str) -> Option<String> {
-    Some(name.strip_prefix('<')?.split('>').next()?.to_ascii_lowercase())
+    Some(name.strip_prefix('<')?.split('>').next()?.to_ascii_lowercase().replace('-', " "))
 }
 
 fn unknown(name: &str, similar: &str) -> Error {

@@ -3,7 +3,7 @@
 use clap::{ArgAction, CommandFactory as _, Parser, Subcommand};
 
 use super::arguments::PushArgs;
-use super::batch::BatchArgs;
+use super::batch::{BatchArgs, REFUSED};
 use super::generated_docs::{CompletionArgs, ManArgs};
 use super::inspect::InspectArgs;
 use super::policy::PolicyArgs;
@@ -96,7 +96,7 @@ pub(super) enum CliCommand {
 }
 
 /// Returns the parser. `-h` shows the common options, on one screen. The help of `policy` omits the options of a push, which
-/// `--help` shows.
+/// `--help` shows, and that of `batch` those that it refuses.
 pub(super) fn command() -> clap::Command {
     let often = [
         "archive", "target", "tag", "region", "platform", "if_exists", "create_repository", "profile", "role_arn",
@@ -109,6 +109,9 @@ pub(super) fn command() -> clap::Command {
                 let is_own = ["target", "terraform", "signing_profile"].contains(&arg.get_id().as_str());
                 arg.hide(!is_own)
             })
+        })
+        .mut_subcommand("batch", |batch| {
+            batch.mut_args(|arg| if REFUSED.contains(&arg.get_id().as_str()) { arg.hide(true) } else { arg })
         })
 }
 

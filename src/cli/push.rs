@@ -87,6 +87,11 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     let (targets, notes) = match &bundle {
         Some(bundle) => {
             output.check_for_several()?;
+            if matches!(selector, ImageSelector::Name(_)) {
+                return Err(Error::usage("the archive argument selects an image, and several images are pushed")
+                    .code(Code::OptionConflict)
+                    .hint("Leave out the name of the image, or push it alone, to a target that is a repository."));
+            }
             let is_list_on_stdin = bundle.list.as_deref() == Some(Path::new("-"));
             if is_list_on_stdin && (archives.contains(&&Source::StandardInput) || args.registry.username.is_some()) {
                 return Err(Error::usage("--image-list - needs standard input for itself")

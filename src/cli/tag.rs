@@ -34,7 +34,7 @@ pub(super) struct TagArgs {
     /// Image: [HOST/]REPOSITORY[:TAG] or [HOST/]REPOSITORY@sha256:...; without HOST, in your own ECR registry
     target: String,
     /// Tag to put: TAG, or a reference of the same repository
-    #[arg(required = true)]
+    #[arg(required = true, value_name = "NEW-TAG")]
     new: Vec<String>,
     #[command(flatten)]
     region: RegionArgs,

@@ -41,7 +41,7 @@ fn like_archive(text: &str) -> Option<&'static str> {
 fn refuse_archive(text: &str) -> Result<()> {
     let Some(why) = like_archive(text) else { return Ok(()) };
     let advice = Advice::new(format!(
-        "One image is pushed per run. If {text} is a repository name, add the tag: {text}:latest. To push the images of \
+        "A push has one archive. If {text} is a repository name, add the tag: {text}:latest. To push the images of \
          several archives, one for each platform, as one multi-platform image"
     ))
     .setting_with("join", text);

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -74,6 +75,11 @@ pub(super) fn image_selector(
             .code(Code::OptionConflict)
             .hint("Use only one of them.")),
     }
+}
+
+/// Returns the name of a file for people, or of standard input.
+pub(super) fn input_name(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 pub(super) fn digest(text: &str) -> Result<Digest> {

@@ -235,8 +235,13 @@ impl TargetPrefix {
             if text.is_empty() {
                 return Err(invalid("the target is empty".to_owned()).hint("Is a shell variable unset?"));
             }
+            // Without a slash, it may be a host with a port.
+            let path = shown.rsplit_once('/').map_or(&*shown, |(parent, name)| {
+                let name = name.split([':', '@']).next().unwrap_or_default();
+                shown[..parent.len() + 1 + name.len()].trim_end_matches('/')
+            });
             return Err(invalid(format!("the target {shown:?} is one repository, and several images are pushed"))
-                .hint(format!("Write a prefix for their repositories, with a slash at its end: {shown}/")));
+                .hint(format!("Write a prefix for their repositories, with a slash at its end: {path}/")));
         };
         if stem.is_empty() || stem.starts_with(['/', '.']) || stem.split('/').any(str::is_empty) {
             return Err(invalid(format!("the target {shown:?} is not a prefix for repositories"))

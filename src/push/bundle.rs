@@ -96,8 +96,8 @@ impl BundleOptions {
     /// registry accepts no repository of a name.
     pub fn pushes(&self, archive: &OpenedArchive) -> Result<Bundle> {
         let contents = &*archive.0;
-        let mut bundle = Bundle::default();
         let mut names = self.names(contents)?;
+        let mut bundle = Bundle { notes: self.unmatched(contents), ..Bundle::default() };
         let (mut owners, mut collisions) = (Owners::new(), Vec::new());
         for (at, image) in contents.images.iter().enumerate() {
             let own = names.images.remove(&at).unwrap_or_default();
@@ -126,14 +126,15 @@ impl BundleOptions {
         if !collisions.is_empty() {
             let error = Error::usage("several images would get the same tag of a repository");
             let error = error.code(Code::OptionConflict).because(listed(collisions, "; "));
-            // Every image gets an additional tag, also two of one repository.
-            return Err(error.hint(match self.tags.is_empty() {
-                true => Advice::new("Keep their registries in the names, or leave one of them out")
-                    .setting("keep-registry")
-                    .setting_with("exclude", "NAME"),
-                false => Advice::new("Push without additional tags, or leave one of them out")
-                    .setting_with("exclude", "NAME"),
-            }));
+            let advice = if !self.tags.is_empty() {
+                // Every image gets an additional tag, also two of one repository.
+                Advice::new("Push without additional tags, or leave one of them out")
+            } else if self.keep_registry || self.docker_naming {
+                Advice::new("Leave one of them out")
+            } else {
+                Advice::new("Keep their registries in the names, or leave one of them out").setting("keep-registry")
+            };
+            return Err(error.hint(advice.setting_with("exclude", "NAME")));
         }
         if bundle.requests.is_empty() && bundle.unusable.is_empty() && self.shard.is_none() {
             return Err(Error::usage(format!("no image of {} is to be pushed", contents.source))
@@ -155,7 +156,7 @@ impl BundleOptions {
         let mut targets = Vec::new();
         for name in names {
             for prefix in &self.prefixes {
-                let named = |error: Error| with_subject(format!("cannot push the image {}", shown(name)), &error);
+                let named = |error: Error| error.about(&format!("cannot push the image {}", shown(name)));
                 let (target, note) = self.target(prefix, name).map_err(named)?;
                 notes.extend(note.filter(|note| !notes.contains(note)));
                 for tag in target.tags.iter().chain(&self.tags) {
@@ -207,10 +208,24 @@ impl BundleOptions {
     }
 
     fn is_excluded(&self, name: &str) -> bool {
-        let full = NameParts::of(name);
-        let (path, tag) = (full.familiar_path().to_owned(), full.tag.as_deref().unwrap_or_default());
-        let forms = [name.to_owned(), full.canonical(), format!("{path}:{tag}"), path];
+        let forms = forms(name);
         self.exclude.iter().any(|pattern| forms.iter().any(|form| glob(pattern, form)))
+    }
+
+    /// Returns a note for each pattern that excludes nothing.
+    fn unmatched(&self, archive: &Archive) -> Vec<String> {
+        let in_archive = archive.images.iter().flat_map(|image| &image.names);
+        let in_archive = in_archive.chain(archive.unusable.iter().flat_map(|image| &image.names));
+        let listed = self.references.iter().flatten().map(|reference| &reference.name);
+        let mut patterns: Vec<&String> = self.exclude.iter().collect();
+        for name in in_archive.chain(listed) {
+            if patterns.is_empty() {
+                break;
+            }
+            let forms = forms(name);
+            patterns.retain(|pattern| !forms.iter().any(|form| glob(pattern, form)));
+        }
+        patterns.into_iter().map(|pattern| format!("{} matches no image", Setting::with("exclude", pattern))).collect()
     }
 
     /// Returns the names that are pushed, by the position of their image.
@@ -234,7 +249,7 @@ impl BundleOptions {
         for ListedReference { line, name } in references.iter().filter(|reference| !self.is_excluded(&reference.name)) {
             let parts = NameParts::of(name);
             let digest = parts.digest.as_ref().map(|digest| digest.parse::<Digest>()).transpose();
-            let digest = digest.map_err(|error| with_subject(format!("line {line} of the list"), &error))?;
+            let digest = digest.map_err(|error| error.about(&format!("line {line} of the list")))?;
             let named = known.get(&parts.canonical()).map(Vec::as_slice).unwrap_or_default();
             let has_digest = |image: &Image| {
                 digest.is_some_and(|digest| image.content.all().into_iter().any(|it| it.digest() == Some(digest)))
@@ -281,6 +296,13 @@ impl BundleOptions {
     }
 }
 
+/// Returns the forms of a name that a pattern may match: as it is written, in full, and without the registry.
+fn forms(name: &str) -> [String; 4] {
+    let full = NameParts::of(name);
+    let (path, tag) = (full.familiar_path().to_owned(), full.tag.as_deref().unwrap_or_default());
+    [name.to_owned(), full.canonical(), format!("{path}:{tag}"), path]
+}
+
 /// The image of each tag, and the name that it has from.
 type Owners = HashMap<(Option<Host>, Option<String>, Repository, Tag), (Digest, String)>;
 
@@ -316,17 +338,6 @@ fn check_digest(image: &Image, name: &str, line: usize, digest: Option<Digest>) 
             .because("the archive states no digest of it")
             .hint("Remove the digest from the list, or save the archive as an OCI layout."),
     })
-}
-
-/// Returns the error with what it is about in front.
-fn with_subject(subject: String, error: &Error) -> Error {
-    let named = Error::new(error.kind(), format!("{subject}: {error}")).code(error.stable_code());
-    let causes = error.causes();
-    let named = if causes.is_empty() { named } else { named.because(causes.join(": ")) };
-    match error.advice() {
-        Some(advice) => named.hint(advice.clone()),
-        None => named,
-    }
 }
 
 /// Joins items, of which only the first ones are named.

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use super::options::{Options, PushRequest};
 use super::plan::LayerAction;
+use super::run_blobs::BlobKey;
 use super::tags::{PlannedTag, TagOutcome, TagState};
 use crate::archive::{Archive, Image, Layer};
 use crate::error::{Code, Error, Kind, Result};
@@ -146,6 +147,8 @@ pub struct TargetOutcome {
     pub layers: Vec<LayerOutcome>,
     /// Why it failed, if it did.
     pub error: Option<Error>,
+    /// Whether the registry does not mount layers, as far as a dry run of several images found out.
+    pub(crate) is_mounting_off: bool,
     pub(super) lanes: usize,
 }
 
@@ -225,6 +228,9 @@ pub struct LayerOutcome {
     pub name: String,
     /// The hash of the uncompressed bytes.
     pub diff_id: Option<DiffId>,
+    /// What identifies its blob in all images of a run, if that is known before the push.
+    #[serde(skip)]
+    pub(crate) blob: Option<BlobKey>,
     /// The size in the archive, in bytes.
     pub archive_bytes: u64,
     /// The media type in the manifest, if the registry has the layer.
@@ -284,6 +290,7 @@ impl Outcome {
             changed: false,
             layers: Vec::new(),
             error: None,
+            is_mounting_off: false,
             lanes: options.layers.concurrency.max(1),
         });
         Self {

@@ -6,12 +6,12 @@ use super::availability::ask;
 use super::blob_upload::check_size;
 use super::compose::{root_digest, stated_digest};
 use super::lookup::{TagLookup, conflict, decide, look_up_rule, report_unchanged};
-use super::mount::find_mounts;
+use super::mount::{blob_mounting, find_mounts};
 use super::plan::{self, LayerAction, PlannedLayer};
 use super::producer::{missing, streamed_otherwise};
 use super::record::Record;
 use super::remote::{Known, read_images};
-use super::run_blobs;
+use super::run_blobs::{self, Mounting};
 use super::session::TargetSession;
 use super::source::SourceImage;
 use super::tags::{IfExists, ImageMatch, decide_tags};
@@ -184,6 +184,13 @@ pub(super) fn note_tags(
     record.planned_tags = lookup.planned_tags(&session.tags, &known.tags, root);
     if known.tags.leaves_all(&session.tags) && image.referrers.is_empty() {
         record.layers.clear();
+    }
+}
+
+/// Notes for a dry run of several pushes whether the registry forbids them to mount each other's layers.
+pub(super) async fn note_mounting(session: &TargetSession, record: &mut Record) {
+    if session.options().layers.pushes > 1 && record.layers.iter().any(|layer| layer.action == LayerAction::Upload) {
+        record.is_mounting_off = session.blobs.mounting(blob_mounting(session)).await == Mounting::Off;
     }
 }
 

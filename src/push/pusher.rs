@@ -14,7 +14,7 @@ use super::hub::Hub;
 use super::options::{Options, PushRequest, Reuse};
 use super::outcome::{ImageSummary, Outcome, TargetOutcome};
 use super::plan;
-use super::planning::{look_ahead, note_tags, plan_image};
+use super::planning::{look_ahead, note_mounting, note_tags, plan_image};
 use super::policies::Policies;
 use super::producer::LayerReader;
 use super::publish::{configs, publish};
@@ -339,7 +339,8 @@ impl TargetPush<'_> {
         let layers = unless_stopped(&stop, planning).await?;
         if context.options().dry_run {
             note_tags(&session, &image.image, &lookup, &known, record);
-            return Ok(());
+            let noting: BoxFuture<'_, _> = Box::pin(note_mounting(&session, record));
+            return stop.run_until_cancelled(noting).await.ok_or_else(Error::interrupted);
         }
         let Some(layers) = layers else {
             record.mark_up_to_date(&known.tags);

@@ -29,6 +29,8 @@ pub(super) struct Record {
     pub(super) created_repository: bool,
     /// Whether a push would create the repository, if this is only a plan.
     pub(super) would_create_repository: bool,
+    /// Whether the registry does not mount layers, as far as a dry run found out.
+    pub(super) is_mounting_off: bool,
     /// Whether anything was sent or put.
     pub(super) is_changed: bool,
     /// The layers, largest first, as far as they were planned.
@@ -178,6 +180,7 @@ impl Record {
         outcome.tags = self.tags;
         outcome.created_repository = self.created_repository;
         outcome.would_create_repository = self.would_create_repository;
+        outcome.is_mounting_off = self.is_mounting_off;
         outcome.changed = self.is_changed;
         outcome.placed = self.placed;
         outcome.planned_tags = self.planned_tags;
@@ -213,6 +216,7 @@ impl LayerRecord {
     fn outcome(&self) -> LayerOutcome {
         LayerOutcome {
             name: self.planned.layer.name.clone(),
+            blob: self.key,
             diff_id: self.planned.layer.diff_id,
             archive_bytes: self.planned.layer.bytes.len(),
             media_type: self.stored.and_then(|stored| self.planned.media_type(&stored)),

@@ -70,16 +70,22 @@ impl PushBlobs {
     pub(super) async fn need(&self, keys: &[BlobKey], read: impl Future<Output = Mounting>) {
         let is_shared = lock(&self.registry.state).need(self.push, keys);
         if is_shared {
-            self.registry
-                .setting
-                .get_or_init(|| async {
-                    let mounting = read.await;
-                    if mounting != Mounting::Unknown {
-                        lock(&self.registry.state).set_mounting(mounting);
-                    }
-                })
-                .await;
+            self.mounting(read).await;
         }
+    }
+
+    /// Returns whether the registry mounts. Asks `read` for that, once in a run.
+    pub(super) async fn mounting(&self, read: impl Future<Output = Mounting>) -> Mounting {
+        self.registry
+            .setting
+            .get_or_init(|| async {
+                let mounting = read.await;
+                if mounting != Mounting::Unknown {
+                    lock(&self.registry.state).set_mounting(mounting);
+                }
+            })
+            .await;
+        lock(&self.registry.state).mounting()
     }
 
     /// Returns the changes from now on.

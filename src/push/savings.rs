@@ -95,6 +95,7 @@ mod tests {
         LayerOutcome {
             name: String::new(),
             diff_id: None,
+            blob: None,
             archive_bytes,
             media_type: None,
             digest: None,
@@ -131,6 +132,7 @@ mod tests {
             changed: true,
             layers,
             error: None,
+            is_mounting_off: false,
             lanes: 2,
         }
     }

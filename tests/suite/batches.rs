@@ -73,7 +73,7 @@ fn all_lines_are_judged_before_the_first_push() {
         (format!("{amd} team/"), 2, &["line 2 of ", "ends with a slash", "a line pushes one image"]),
         (amd.clone(), 2, &["line 2 of "]),
         ("- team/b:1".to_owned(), 2, &["line 2 of ", "cannot be standard input"]),
-        (format!("{amd} $TARGET"), 2, &["line 2 of "]),
+        (format!("{amd} team/$APP:1"), 2, &["line 2 of ", "not expanded in a batch: team/$APP:1", "envsubst"]),
     ] {
         batch(&ecr, &[good.clone(), bad], &["--create-repository"]).fails_with(code).stderr_has(parts);
     }
@@ -91,6 +91,16 @@ fn options_of_a_line_are_refused_for_the_whole_batch() {
         batch(&ecr, std::slice::from_ref(&line), &option)
             .fails_with(2)
             .stderr_has(&[option[0], "is not for a whole batch"]);
+    }
+    for (option, hint) in [
+        (&["--all-images"][..], "Write a line for each image"),
+        (&["--exclude", "x"], "Write a line for each image"),
+        (&["--username", "me", "--password-stdin"], "docker login HOST"),
+        (&["--digest-file", "x"], "--report FILE"),
+    ] {
+        batch(&ecr, std::slice::from_ref(&line), option)
+            .fails_with(2)
+            .stderr_has(&[option[0], "is not for a whole batch", hint]);
     }
     let one = |option: &str| [format!("{line} {option}")];
     for (own, of_run) in [("--image a", "--index"), ("--platform linux/amd64", "--present-platforms")] {

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use super::archive_builder::packed;
-use super::bundles::stored;
+use super::bundles::{mirror, mirror_listed, stored};
 use super::docker_registry::second_opinion;
 use super::ecr::Ecr;
 use super::harness::testdata;
@@ -15,7 +15,7 @@ const TAGS: [&str; 4] = ["1", "v1", "stable", "latest"];
 /// Pushes all images of an archive, and returns what is in the registry.
 fn pushed(archive: &str) -> Vec<String> {
     let ecr = Ecr::empty();
-    let run = ecr.run(&[archive, "mirror/", "--all-images", "--create-repository"]).succeeds();
+    let run = mirror(&ecr, archive, &[]).succeeds();
     let stored = stored(&ecr, &TAGS);
     assert_eq!(run.stdout.lines().count(), stored.len(), "{}", run.stdout);
     stored
@@ -55,7 +55,7 @@ fn a_layout_into_which_skopeo_copies_several_images_is_a_bundle() {
         let output = command.arg(format!("oci:{layout}:{target}")).env("HOME", ecr.env.home()).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
-    ecr.run(&[&layout, "mirror/", "--all-images", "--create-repository"]).succeeds();
+    mirror(&ecr, &layout, &[]).succeeds();
     assert_eq!(stored(&ecr, &TAGS), [&ALL[..], &["mirror/v2:latest"]].concat());
     // The layers are compressed in the layout: they are pushed unchanged, and so are the manifests.
     let index: serde_json::Value = serde_json::from_slice(&fs::read(format!("{layout}/index.json")).unwrap()).unwrap();
@@ -70,8 +70,8 @@ fn a_compressed_bundle_with_its_list_is_pushed_as_vendors_ship_it() {
     let ecr = Ecr::empty();
     let bundle = ecr.env.scratch("images-amd64.tar.zst");
     fs::write(&bundle, packed("zstd", &fs::read(testdata("docker-20.10-save-many.tar")).unwrap())).unwrap();
-    let list = ecr.env.scratch("images.txt");
-    fs::write(&list, "localhost/fixture/base:1\r\nlocalhost/fixture/app:stable\r\n").unwrap();
-    ecr.run(&[&bundle, "mirror/", "--image-list", &list, "--create-repository"]).succeeds();
+    // As an editor of Windows saves it.
+    let list = "\u{feff}localhost/fixture/base:1\r\nlocalhost/fixture/app:stable\r\n";
+    mirror_listed(&ecr, &bundle, list, &[]).succeeds();
     assert_eq!(stored(&ecr, &TAGS), [ALL[1], ALL[2]]);
 }

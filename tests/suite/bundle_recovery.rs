@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ecr_push::sandbox::{LogEntry, Rules};
 
 use super::archive_builder::noise;
-use super::bundles::save;
+use super::bundles::save_numbered;
 use super::crash_recovery::long;
 use super::ecr::Ecr;
 use super::harness::{Running, finish, show, wait_until};
@@ -51,10 +51,7 @@ fn a_run_that_is_killed_sends_nothing_again_that_was_complete_a_second_before() 
     for moment in moments() {
         // Slow enough for blobs that are older than a second.
         let ecr = Ecr::with(&[], Rules { delay: Duration::from_millis(15), ..Rules::default() });
-        let names: Vec<String> = (0..IMAGES).map(|n| format!("image-{n}:1")).collect();
-        let images: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
-        let images: Vec<&[&str]> = images.iter().map(|names| &names[..]).collect();
-        let archive = save(&ecr.env, &images);
+        let archive = save_numbered(&ecr.env, "image", IMAGES);
         let arguments = [&archive, "mirror/", "--all-images", "--create-repository", "--output", "jsonl"];
         let mut running = Running::start(ecr.command(&arguments));
         let mut seen: HashMap<Blob, Instant> = HashMap::new();

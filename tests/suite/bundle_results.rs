@@ -2,35 +2,80 @@
 //! CI system.
 
 use std::fs;
+use std::time::Duration;
 
+use ecr_push::sandbox::{BlobMounting, Rules};
 use serde_json::{Value, json};
 
 use super::archive_builder::{prose, tar_of};
-use super::bundles::{lines, save, save_without};
+use super::bundles::{lines, mirror, mirror_listed, save, save_numbered, save_without};
 use super::ecr::Ecr;
-use super::harness::{Run, Running};
+use super::faults::interrupt;
+use super::harness::{Run, Running, testdata, wait_until};
 use super::schema;
 
 #[test]
 fn a_plan_sums_up_what_it_would_do() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["a:1", "a:2"], &["b:1"]]);
-    let arguments = [&archive, "mirror/", "--all-images", "--create-repository", "--output", "jsonl"];
     let plan = |images: &Run| lines(images).1["planned"].clone();
-    let run = ecr.run(&[&arguments[..], &["--dry-run"]].concat()).succeeds();
-    let base = tar_of("base", &prose(1, 60_000)).len();
-    let bytes = base + 2 * tar_of("own", &prose(2, 30_000)).len();
-    // The base layer is sent once, and mounted once: 2 + 1; the others 2 + 2; two repositories and three tags.
-    let planned = json!({"repositories": 2, "layers": 3, "archive_bytes": bytes, "manifests": 3, "requests": 12});
+    let run = mirror(&ecr, &archive, &["--output", "jsonl", "--dry-run"]).succeeds();
+    let bytes = 2 * (tar_of("base", &prose(1, 60_000)).len() + tar_of("own", &prose(2, 30_000)).len());
+    // Four layers, since this account mounts none; two repositories and three tags.
+    let planned = json!({"repositories": 2, "layers": 4, "archive_bytes": bytes, "manifests": 3, "requests": 13});
     assert_eq!(plan(&run), planned);
     let run = run.stderr_has(&[
-        "2 images: 2 would be pushed, 0 already up to date, 0 failed; 2 repositories to create, 3 layers to upload (",
-        " of the archive), 3 manifests to put: at least 12 requests; nothing was sent",
+        "2 images: 2 would be pushed, 0 already up to date, 0 failed; 2 repositories to create, 4 layers to upload (",
+        " of the archive), 3 manifests to put: at least 13 requests; nothing was sent",
     ]);
     assert_eq!((lines(&run).1["dry_run"].as_bool(), ecr.repositories().len()), (Some(true), 0));
-    assert_eq!(plan(&ecr.run(&arguments).succeeds()), Value::Null);
+    assert_eq!(plan(&mirror(&ecr, &archive, &["--output", "jsonl"]).succeeds()), Value::Null);
     let none = json!({"repositories": 0, "layers": 0, "archive_bytes": 0, "manifests": 0, "requests": 0});
-    assert_eq!(plan(&ecr.run(&[&arguments[..], &["--dry-run"]].concat()).succeeds()), none);
+    assert_eq!(plan(&mirror(&ecr, &archive, &["--output", "jsonl", "--dry-run"]).succeeds()), none);
+}
+
+#[test]
+fn a_plan_counts_a_layer_as_often_as_it_is_sent() {
+    // Two archives of one image of three layers, and another one of two images with one of these layers.
+    let archives =
+        ["docker-20.10-save.tar", "podman-docker-archive.tar"].map(|archive| format!("{} team/", testdata(archive)));
+    let [one, other] = archives;
+    let many = format!("{} team/", testdata("docker-20.10-save-many.tar"));
+    let text = format!("{one}a:1\n{other}b:1\n{other}b:2\n{many}b:3 --image localhost/fixture/base:1\n");
+    for (blob_mounting, layers, mounts) in [(BlobMounting::Enabled, 3, 3), (BlobMounting::Disabled, 6, 0)] {
+        let ecr = Ecr::with(&[], Rules { blob_mounting, ..Rules::default() });
+        let batch = ecr.env.scratch("pushes.txt");
+        fs::write(&batch, &text).unwrap();
+        let run = |options: &[&str]| {
+            lines(
+                &ecr.run(&[&["batch", &batch, "--create-repository", "--output", "jsonl"], options].concat())
+                    .succeeds(),
+            )
+            .1
+        };
+        let planned = run(&["--dry-run"])["planned"].clone();
+        // Two repositories and four manifests, and two requests a layer that is sent.
+        let requests = 2 + 4 + 2 * layers + mounts;
+        assert_eq!((&planned["layers"], &planned["requests"]), (&json!(layers), &json!(requests)), "{planned:#}");
+        assert_eq!(ecr.count("ecr:GetAccountSetting"), 1);
+        let summary = run(&[]);
+        assert_eq!(summary["totals"]["layers"]["upload"], planned["layers"], "{summary:#}\n{}", ecr.story());
+    }
+}
+
+#[test]
+fn an_error_names_its_image_and_an_interruption_is_one() {
+    let ecr = Ecr::with(&[], Rules { delay: Duration::from_millis(50), ..Rules::default() });
+    let archive = save_without(&ecr.env, &[&["a:1"], &["b:1"]], Some(1));
+    let run = mirror(&ecr, &archive, &[]).fails_with(1);
+    run.stderr_has(&["error: mirror/b:1: the archive does not", "failed: mirror/b:1: the archive does not"]);
+    let archive = save_numbered(&ecr.env, "image", 12);
+    let running = Running::start(ecr.command(&[&archive, "other/", "--all-images", "--create-repository"]));
+    wait_until("an image is pushed", || ecr.count("ecr:PutImage") > 1);
+    interrupt(running.id());
+    let run = running.end().exits_with(130);
+    assert_eq!(run.stderr.matches("error: ").count(), 1, "{}", run.stderr);
+    run.stderr_has(&["error: interrupted\n  hint: Run the same command again", " not attempted"]);
 }
 
 #[test]
@@ -92,6 +137,9 @@ fn a_list_on_standard_input_leaves_it_to_nothing_else() {
         Running::fed(command, fs::File::open(&list).unwrap()).end()
     };
     push("-").fails_with(2).stderr_has(&["--image-list - needs standard input for itself"]);
+    let empty = |arguments: &[&str]| Running::fed(ecr.command(arguments), fs::File::open("/dev/null").unwrap()).end();
+    empty(&[&archive, "mirror/", "--image-list", "-"]).fails_with(2).stderr_has(&["images standard input is empty"]);
+    empty(&["batch", "-"]).fails_with(2).stderr_has(&["the batch standard input has no push"]);
     push(&archive).succeeds();
     assert!(ecr.image("mirror/a", "1").is_some());
 }
@@ -108,10 +156,7 @@ fn errors_about_prefixes_and_names_show_what_was_written() {
         refused(&[prefix, "--all-images"], &["is not a prefix for repositories"]);
     }
     refused(&["mirror/", "--all-images"], &["cannot push the image Upper/b:1: ", "--docker-naming"]);
-    refused(&["mirror/", "--exclude", "x"], &["--all-images or --image-list is missing"]);
-    let list = ecr.env.scratch("images.txt");
-    fs::write(&list, "a:1\na@sha256:zz\n").unwrap();
-    ecr.run(&[&archive, "mirror/", "--image-list", &list]).fails_with(1).stderr_has(&["line 2 of the list: "]);
+    mirror_listed(&ecr, &archive, "a:1\na@sha256:zz\n", &[]).fails_with(1).stderr_has(&["line 2 of the list: "]);
     assert_eq!(ecr.log().len(), 0);
     ecr.run(&[&archive, "Mirror/", "--all-images", "--docker-naming", "--create-repository"])
         .succeeds()

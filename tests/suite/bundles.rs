@@ -40,6 +40,25 @@ pub(crate) fn save_without(env: &TestEnv, images: &[&[&str]], absent: Option<usi
     path
 }
 
+/// Writes a docker save of so many images with one name each: `NAME-0:1`, `NAME-1:1` and so on.
+pub(crate) fn save_numbered(env: &TestEnv, name: &str, count: usize) -> String {
+    let names: Vec<String> = (0..count).map(|n| format!("{name}-{n}:1")).collect();
+    let images: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
+    save(env, &images.iter().map(|names| &names[..]).collect::<Vec<_>>())
+}
+
+/// Pushes every image of an archive below `mirror/`, whose repositories are created.
+pub(crate) fn mirror(ecr: &Ecr, archive: &str, options: &[&str]) -> Run {
+    ecr.run(&[&[archive, "mirror/", "--all-images", "--create-repository"], options].concat())
+}
+
+/// Pushes the images of an archive that a list with this text names.
+pub(crate) fn mirror_listed(ecr: &Ecr, archive: &str, list: &str, options: &[&str]) -> Run {
+    let path = ecr.env.scratch("images.txt");
+    fs::write(&path, list).unwrap();
+    ecr.run(&[&[archive, "mirror/", "--image-list", &path, "--create-repository"], options].concat())
+}
+
 /// Returns the objects that a run printed, of the images by their names and the last one of all.
 pub(crate) fn lines(run: &Run) -> (Vec<Value>, Value) {
     schema::check_lines(&run.stdout);
@@ -70,7 +89,7 @@ fn every_image_goes_below_the_prefix_with_all_its_tags() {
             &["registry.k8s.io/pause:3.9"],
         ],
     );
-    let run = ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"]).succeeds();
+    let run = mirror(&ecr, &archive, &[]).succeeds();
     assert_eq!(
         stored(&ecr, &["1", "stable", "2", "3", "3.9"]),
         ["mirror/nginx:1", "mirror/nginx:stable", "mirror/org/app:2", "mirror/org/app:3", "mirror/pause:3.9"]
@@ -83,11 +102,10 @@ fn every_image_goes_below_the_prefix_with_all_its_tags() {
 fn a_rerun_costs_two_requests_an_image() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["a:1"], &["b:1"], &["c:1"]]);
-    let arguments = [&archive, "mirror/", "--all-images", "--create-repository"];
-    ecr.run(&arguments).succeeds();
+    mirror(&ecr, &archive, &[]).succeeds();
     let before = ecr.log().len();
     let machine = ecr.env.scratch("new-machine");
-    ecr.run(&[&arguments[..], &["--cache", &machine]].concat())
+    mirror(&ecr, &archive, &["--cache", &machine])
         .succeeds()
         .stderr_has(&["3 images: 0 pushed, 3 already up to date, 0 failed; 0 B sent"]);
     let log = ecr.log().split_off(before);
@@ -99,13 +117,21 @@ fn a_rerun_costs_two_requests_an_image() {
 fn the_registry_of_a_name_can_be_kept() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["nginx:1"], &["quay.io/org/app:2"], &["docker.io/org/app:2"]]);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"]).fails_with(2).stderr_has(&[
+    mirror(&ecr, &archive, &[]).fails_with(2).stderr_has(&[
         "several images would get the same tag of a repository",
         "quay.io/org/app:2 and docker.io/org/app:2 to mirror/org/app:2",
         "--keep-registry",
     ]);
+    // What does not help is not recommended.
+    let elsewhere = TestEnv::new();
+    let other = save(&elsewhere, &[&["Org/app:2"], &["org/app:2"]]);
+    for options in [&["--docker-naming"][..], &["--docker-naming", "--keep-registry"]] {
+        mirror(&ecr, &other, options)
+            .fails_with(2)
+            .stderr_has(&["Org/app:2 and org/app:2 to mirror/", "hint: Leave one of them out: --exclude NAME"]);
+    }
     assert_eq!(ecr.repositories(), [""; 0]);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--keep-registry"]).succeeds();
+    mirror(&ecr, &archive, &["--keep-registry"]).succeeds();
     assert_eq!(
         stored(&ecr, &["1", "2"]),
         ["mirror/docker.io/library/nginx:1", "mirror/docker.io/org/app:2", "mirror/quay.io/org/app:2"]
@@ -116,18 +142,14 @@ fn the_registry_of_a_name_can_be_kept() {
 fn a_list_chooses_images_and_fails_before_the_first_push_if_one_is_missing() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["rancher/a:1"], &["rancher/b:1", "rancher/b:2"], &["rancher/c:1"]]);
-    let list = ecr.env.scratch("images.txt");
-    fs::write(&list, "# images\n\ndocker.io/rancher/a:1\n  rancher/b:2  # the newer one\n").unwrap();
-    ecr.run(&[&archive, "mirror/", "--image-list", &list, "--create-repository"]).succeeds();
+    let list = "# images\n\ndocker.io/rancher/a:1\n  rancher/b:2  # the newer one\n";
+    mirror_listed(&ecr, &archive, list, &[]).succeeds();
     assert_eq!(stored(&ecr, &["1", "2"]), ["mirror/rancher/a:1", "mirror/rancher/b:2"]);
-
-    fs::write(&list, "rancher/c:1\nrancher/d:1\nrancher/a\n").unwrap();
-    ecr.run(&[&archive, "other/", "--image-list", &list, "--create-repository"])
+    mirror_listed(&ecr, &archive, "rancher/c:1\nrancher/d:1\nrancher/a\n", &[])
         .fails_with(1)
         .stderr_has(&["does not contain 2 of the listed images", "rancher/d:1 (line 2), rancher/a (line 3)"]);
     assert_eq!(stored(&ecr, &["1", "2"]).len(), 2);
-    fs::write(&list, "# nothing\n").unwrap();
-    ecr.run(&[&archive, "other/", "--image-list", &list]).fails_with(2).stderr_has(&["is empty"]);
+    mirror_listed(&ecr, &archive, "# nothing\n", &[]).fails_with(2).stderr_has(&["images.txt is empty"]);
 }
 
 #[test]
@@ -138,11 +160,7 @@ fn a_digest_in_a_list_is_checked() {
     let (amd, arm) = (layout.image("linux/amd64"), layout.image("linux/arm64"));
     let index = layout.index(&[amd, arm]);
     layout.finish(&[named(&index, "quay.io/org/app:1")]);
-    let list = ecr.env.scratch("images.txt");
-    let push = |line: String| {
-        fs::write(&list, line).unwrap();
-        ecr.run(&[&layout.path, "mirror/", "--image-list", &list, "--create-repository"])
-    };
+    let push = |line: String| mirror_listed(&ecr, &layout.path, &line, &[]);
     push(format!("quay.io/org/app:1@{}", digest(&index))).succeeds();
     push(format!("quay.io/org/app@{}", digest(&index))).succeeds();
     push(format!("quay.io/org/app:1@sha256:{}", "0".repeat(64)))
@@ -155,10 +173,16 @@ fn a_digest_in_a_list_is_checked() {
 fn excluded_images_are_left_out() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["rancher/a:1"], &["rancher/b:1-windows"], &["quay.io/c:1"]]);
-    let exclude = ["--exclude", "*-windows", "--exclude", "quay.io/*"];
-    ecr.run(&[&[archive.as_str(), "mirror/", "--all-images", "--create-repository"], &exclude[..]].concat()).succeeds();
+    mirror(&ecr, &archive, &["--exclude", "*-windows", "--exclude", "quay.io/*"])
+        .succeeds()
+        .output_has_none(&["matches no image"]);
     assert_eq!(ecr.repositories(), ["mirror/rancher/a"]);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--exclude", "*"]).fails_with(2).stderr_has(&["no image of"]);
+    mirror(&ecr, &archive, &["--exclude", "*"]).fails_with(2).stderr_has(&["no image of"]);
+    // The typing error of a pattern would push what it was to leave out.
+    mirror(&ecr, &archive, &["--exclude", "rancher/a", "--exclude", "*-window"])
+        .succeeds()
+        .stderr_has(&["note: --exclude *-window matches no image"])
+        .output_has_none(&["--exclude rancher/a matches"]);
 }
 
 /// Damages a layer in the middle of an archive.
@@ -174,7 +198,7 @@ fn a_failed_image_does_not_stop_the_others() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["a:1"], &["b:1"], &["c:1"]]);
     damage(&archive, &tar_of("own", &prose(3, 30_000))[..4000]);
-    let run = ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--output", "jsonl"]).fails_with(1);
+    let run = mirror(&ecr, &archive, &["--output", "jsonl"]).fails_with(1);
     assert_eq!(stored(&ecr, &["1"]), ["mirror/a:1", "mirror/c:1"]);
     let (images, summary) = lines(&run);
     let failed: Vec<_> = images.iter().filter(|image| image["exit_code"] == 1).map(|image| &image["name"]).collect();
@@ -187,10 +211,7 @@ fn a_failed_image_does_not_stop_the_others() {
 #[test]
 fn no_push_starts_after_a_failure_if_that_is_asked_for() {
     let ecr = Ecr::empty();
-    let names: Vec<String> = (0..12).map(|n| format!("image-{n}:1")).collect();
-    let images: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
-    let images: Vec<&[&str]> = images.iter().map(|names| &names[..]).collect();
-    let archive = save(&ecr.env, &images);
+    let archive = save_numbered(&ecr.env, "image", 12);
     // Without repositories, every push fails.
     let run = ecr.run(&[&archive, "mirror/", "--all-images", "--fail-fast", "--output", "jsonl"]).fails_with(1);
     let (images, summary) = lines(&run);
@@ -204,9 +225,7 @@ fn the_report_has_a_line_for_each_image_and_one_for_all() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
     let report = ecr.env.scratch("report.jsonl");
-    let run = ecr
-        .run(&[&archive, "mirror/", "--all-images", "--create-repository", "--output", "jsonl", "--report", &report]);
-    let run = run.succeeds();
+    let run = mirror(&ecr, &archive, &["--output", "jsonl", "--report", &report]).succeeds();
     assert_eq!(fs::read_to_string(&report).unwrap(), run.stdout);
     let (images, summary) = lines(&run);
     let mut names: Vec<_> = images.iter().map(|image| image["name"].as_str().unwrap()).collect();
@@ -229,13 +248,20 @@ fn a_prefix_and_several_images_need_each_other() {
         ecr.run(&[&[archive.as_str()], arguments].concat()).fails_with(2).stderr_has(parts);
     };
     refused(&["mirror/"], &["ends with a slash", "--all-images"]);
-    refused(&["mirror/app:1", "--all-images"], &["is one repository", "mirror/app:1/"]);
+    refused(&["mirror/app:1", "--all-images"], &["is one repository", "at its end: mirror/app/"]);
+    refused(&["mirror/:1", "--all-images"], &["is one repository", "at its end: mirror/"]);
+    refused(&["registry:5000", "--all-images"], &["is one repository", "at its end: registry:5000/"]);
     refused(&["mirror/", "--all-images", "--image", "a:1"], &["--image"]);
     refused(&["mirror/", "--all-images", "--output", "json"], &["--output json is for one image", "--output jsonl"]);
-    refused(&["team/app:1", "--image", "a:1", "--exclude", "b"], &["--all-images"]);
+    refused(&["team/app:1", "--image", "a:1", "--exclude", "b"], &["--exclude is for several images"]);
+    refused(&["team/app:1", "--image", "a:1", "--keep-registry"], &["--keep-registry is for several images"]);
     refused(&["team/app:1", "--image", "a:1", "--fail-fast"], &["--fail-fast is for several images"]);
     refused(&["team/app:1", "--image", "a:1", "--shard", "1/2"], &["--shard is for several images"]);
     refused(&["team/app:1", "--image", "a:1", "--output", "jsonl"], &["--output jsonl is for several images"]);
+    // The transports of skopeo name an image, too.
+    ecr.run(&[&format!("docker-archive:{archive}:a:1"), "mirror/", "--all-images"])
+        .fails_with(2)
+        .stderr_has(&["the archive argument selects an image, and several images are pushed"]);
     assert_eq!(ecr.log().len(), 0);
 }
 
@@ -245,7 +271,7 @@ fn a_compressed_archive_is_decompressed_once() {
     let archive = save(&ecr.env, &[&["a:1"], &["b:1"], &["c:1"]]);
     let compressed = format!("{archive}.gz");
     fs::write(&compressed, packed("gzip", &fs::read(&archive).unwrap())).unwrap();
-    let run = ecr.run(&[&compressed, "mirror/", "--all-images", "--create-repository", "-v"]).succeeds();
+    let run = mirror(&ecr, &compressed, &["-v"]).succeeds();
     assert_eq!(run.stderr.matches("decompress").count(), 1, "{}", run.stderr);
     assert_eq!(stored(&ecr, &["1"]).len(), 3);
 }
@@ -254,7 +280,7 @@ fn a_compressed_archive_is_decompressed_once() {
 fn images_without_a_name_are_reported() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["a:1"], &[]]);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"])
+    mirror(&ecr, &archive, &[])
         .succeeds()
         .stderr_has(&["an image without a name that has a tag is not pushed; --image-id "]);
     assert_eq!(ecr.repositories(), ["mirror/a"]);
@@ -279,9 +305,7 @@ fn several_prefixes_get_every_image_and_an_immutable_tag_fails_alone() {
 fn a_dry_run_plans_all_images_and_changes_nothing() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--dry-run"])
-        .succeeds()
-        .stderr_has(&["2 images: 2 would be pushed"]);
+    mirror(&ecr, &archive, &["--dry-run"]).succeeds().stderr_has(&["2 images: 2 would be pushed"]);
     assert_eq!(ecr.repositories(), [""; 0]);
 }
 
@@ -295,10 +319,7 @@ fn the_inline_sandbox_creates_the_repositories() {
 #[test]
 fn shards_push_every_image_once() {
     let ecr = Ecr::empty();
-    let names: Vec<String> = (0..9).map(|n| format!("image-{n}:1")).collect();
-    let images: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
-    let images: Vec<&[&str]> = images.iter().map(|names| &names[..]).collect();
-    let archive = save(&ecr.env, &images);
+    let archive = save_numbered(&ecr.env, "image", 9);
     let mut pushed = Vec::new();
     for shard in 1..=3 {
         let mut command = ecr.command(&[&archive, "mirror/", "--all-images", "--create-repository", "--shard", "auto"]);
@@ -313,8 +334,8 @@ fn shards_push_every_image_once() {
         ecr.run(&[&archive, "mirror/", "--all-images", "--shard", shard]).succeeds().stderr_has(&[" 0 pushed"]);
     }
     let file = ecr.env.scratch("pushes.txt");
-    fs::write(&file, names.iter().map(|name| format!("{archive} --image {name} batch/{name}\n")).collect::<String>())
-        .unwrap();
+    let line = |n| format!("{archive} --image image-{n}:1 batch/image-{n}:1\n");
+    fs::write(&file, (0..9).map(line).collect::<String>()).unwrap();
     for shard in ["1/2", "2/2"] {
         ecr.run(&["batch", &file, "--create-repository", "--shard", shard]).succeeds();
     }
@@ -343,11 +364,7 @@ fn digests_in_a_list_choose_among_images_of_one_repository() {
     let named = |image: &Value, name: &str| annotated(image, &json!({"io.containerd.image.name": name}));
     let (one, two) = (layout.image("linux/amd64"), layout.image("linux/arm64"));
     layout.finish(&[named(&one, "quay.io/org/app:1"), named(&two, "quay.io/org/app:2")]);
-    let list = ecr.env.scratch("images.txt");
-    let push = |lines: &[String]| {
-        fs::write(&list, lines.join("\n")).unwrap();
-        ecr.run(&[&layout.path, "mirror/", "--image-list", &list, "--create-repository"])
-    };
+    let push = |lines: &[String]| mirror_listed(&ecr, &layout.path, &lines.join("\n"), &[]);
     push(&[format!("quay.io/org/app@{}", digest(&one)), format!("quay.io/org/app@{}", digest(&two))]).succeeds();
     assert_eq!(stored(&ecr, &["1", "2"]), ["mirror/org/app:1", "mirror/org/app:2"]);
     // Another repository has no tag of this image.
@@ -359,13 +376,12 @@ fn digests_in_a_list_choose_among_images_of_one_repository() {
 fn an_image_that_cannot_be_pushed_has_a_line_and_belongs_to_one_shard() {
     let ecr = Ecr::empty();
     let archive = save_without(&ecr.env, &[&["a:1"], &["b:1"]], Some(1));
-    let arguments = [&archive, "mirror/", "--all-images", "--create-repository", "--output", "jsonl"];
-    let run = ecr.run(&arguments).fails_with(1);
+    let run = mirror(&ecr, &archive, &["--output", "jsonl"]).fails_with(1);
     let (images, summary) = lines(&run);
     let failed: Vec<_> = images.iter().filter(|image| image["exit_code"] == 1).map(|image| &image["name"]).collect();
     assert_eq!((failed, &summary["images"]["failed"]), (vec![&json!("mirror/b:1")], &json!(1)));
     let shards = ["1/2", "2/2"].map(|shard| {
-        let run = ecr.run(&[&arguments[..], &["--shard", shard]].concat());
+        let run = mirror(&ecr, &archive, &["--output", "jsonl", "--shard", shard]);
         lines(&run).1["images"]["failed"].as_u64().unwrap()
     });
     assert_eq!(shards.iter().sum::<u64>(), 1);
@@ -375,10 +391,7 @@ fn an_image_that_cannot_be_pushed_has_a_line_and_belongs_to_one_shard() {
 fn results_that_cannot_be_written_fail_the_run_and_stop_no_push() {
     let ecr = Ecr::empty();
     // More than are pushed at a time, and than wait for the reader of stdout.
-    let names: Vec<String> = (0..14).map(|n| format!("image-{n}:1")).collect();
-    let images: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
-    let images: Vec<&[&str]> = images.iter().map(|names| &names[..]).collect();
-    let archive = save(&ecr.env, &images);
+    let archive = save_numbered(&ecr.env, "image", 14);
     let report = ecr.env.scratch("report.jsonl");
     let mut command = ecr.command(&[&archive, "mirror/", "--all-images", "--create-repository", "--report", &report]);
     let errors = ecr.env.scratch("stderr");
@@ -397,12 +410,11 @@ fn a_report_of_an_interrupted_run_is_replaced() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
     let report = ecr.env.scratch("report.jsonl");
-    let arguments = [&archive, "mirror/", "--all-images", "--create-repository", "--report", &report];
-    ecr.run(&arguments).succeeds();
+    mirror(&ecr, &archive, &["--report", &report]).succeeds();
     let lines = fs::read_to_string(&report).unwrap();
     // Only the first line, as after a kill.
     fs::write(&report, lines.lines().next().unwrap()).unwrap();
-    ecr.run(&arguments).succeeds();
+    mirror(&ecr, &archive, &["--report", &report]).succeeds();
     assert_eq!(fs::read_to_string(&report).unwrap().lines().count(), 3);
 }
 
@@ -410,8 +422,8 @@ fn a_report_of_an_interrupted_run_is_replaced() {
 fn a_plan_counts_what_is_there() {
     let ecr = Ecr::empty();
     let archive = save(&ecr.env, &[&["a:1"], &["b:1"]]);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--exclude", "b:1"]).succeeds();
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository", "--dry-run"])
+    mirror(&ecr, &archive, &["--exclude", "b:1"]).succeeds();
+    mirror(&ecr, &archive, &["--dry-run"])
         .succeeds()
         .stderr_has(&["2 images: 1 would be pushed, 1 already up to date"]);
 }

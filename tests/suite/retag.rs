@@ -143,7 +143,7 @@ fn a_wrong_command_line_is_refused_before_any_request() {
         (&["team/app:1", "team/app@sha256:1"], "has a digest"),
         (&["team/app@sha256:1", "2"], "is not a digest"),
         (&["team/app:1", "a b"], "\"a b\""),
-        (&["team/app:1"], "<NEW>"),
+        (&["team/app:1"], "the new tag is missing"),
         (&["team/app:1", "2", "--tag", "3"], "--tag"),
     ] {
         env.run(&[&["tag"], arguments].concat()).fails_with(2).stdout_is("").stderr_has(&[says]);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::archive_builder::{add, prose, tar_of};
 use super::archive_contents::sha256;
+use super::bundles::mirror;
 use super::ecr::{Ecr, HOST};
 use super::harness::TestEnv;
 
@@ -65,7 +66,7 @@ fn images_of_one_repository_send_it_once() {
     let ecr = ecr(BlobMounting::Disabled);
     let names: Vec<_> = (0..8).map(|n| format!("app:{n}")).collect();
     let archive = save(&ecr.env, &names);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"]).succeeds();
+    mirror(&ecr, &archive, &[]).succeeds();
     // Each image has a layer and a config of its own.
     assert_eq!(sent_and_mounted(&ecr), (SHARED + 2 * 8, 0), "{}", ecr.story());
     assert_eq!(ecr.count("ecr:GetAccountSetting"), 0);
@@ -77,7 +78,7 @@ fn other_repositories_mount_it_if_the_account_allows_it() {
     let ecr = ecr(BlobMounting::Enabled);
     let names: Vec<_> = (0..8).map(|n| format!("app-{n}:1")).collect();
     let archive = save(&ecr.env, &names);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"]).succeeds().output_has_none(&["not mounted"]);
+    mirror(&ecr, &archive, &[]).succeeds().output_has_none(&["not mounted"]);
     assert_eq!(sent_and_mounted(&ecr), (SHARED + 2 * 8, SHARED * 7), "{}", ecr.story());
     assert_eq!((ecr.count("ecr:GetAccountSetting"), ecr.count("ecr:GetAuthorizationToken")), (1, 1));
     has_all(&ecr, &names);
@@ -88,7 +89,7 @@ fn no_mount_is_tried_if_the_account_forbids_it() {
     let ecr = ecr(BlobMounting::Disabled);
     let names: Vec<_> = (0..5).map(|n| format!("app-{n}:1")).collect();
     let archive = save(&ecr.env, &names);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"]).succeeds();
+    mirror(&ecr, &archive, &[]).succeeds();
     assert_eq!(sent_and_mounted(&ecr), ((SHARED + 2) * 5, 0), "{}", ecr.story());
     assert!(ecr.count("ecr:GetAccountSetting") == 1 && !ecr.story().contains("mount="), "{}", ecr.story());
     has_all(&ecr, &names);
@@ -101,7 +102,7 @@ fn a_mount_is_tried_where_the_setting_cannot_be_read() {
     let ecr = Ecr::with(&[], rules);
     let names: Vec<_> = (0..12).map(|n| format!("app-{n}:1")).collect();
     let archive = save(&ecr.env, &names);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"]).succeeds();
+    mirror(&ecr, &archive, &[]).succeeds();
     let (sent, mounted) = sent_and_mounted(&ecr);
     // The first four send it, since they know of no mount.
     assert!(sent <= SHARED * 4 + 2 * 12 && sent + mounted == (SHARED + 2) * 12, "{sent} {mounted}\n{}", ecr.story());
@@ -134,9 +135,7 @@ fn an_image_that_fails_takes_no_other_along() {
         rules.faults = vec![ecr_push::sandbox::Fault::once("ecr:PutImage", rejected)];
     });
     let archive = save(&ecr.env, &names);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"])
-        .fails_with(1)
-        .stderr_has(&["8 images: 7 pushed, 0 already up to date, 1 failed"]);
+    mirror(&ecr, &archive, &[]).fails_with(1).stderr_has(&["8 images: 7 pushed, 0 already up to date, 1 failed"]);
     ecr.run(&[&archive, "mirror/", "--all-images"])
         .succeeds()
         .stderr_has(&["8 images: 1 pushed, 7 already up to date, 0 failed"]);
@@ -152,6 +151,6 @@ fn a_blob_that_is_lost_on_the_way_is_sent_again() {
         rules.faults = vec![ecr_push::sandbox::Fault::once("ecr:PutImage", ecr_push::sandbox::Trouble::LoseLayer)];
     });
     let archive = save(&ecr.env, &names);
-    ecr.run(&[&archive, "mirror/", "--all-images", "--create-repository"]).succeeds();
+    mirror(&ecr, &archive, &[]).succeeds();
     has_all(&ecr, &names);
 }

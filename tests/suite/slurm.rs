@@ -15,7 +15,7 @@ use ecr_push::sandbox::Rules;
 use serde_json::Value;
 
 use super::archive_builder::noise;
-use super::bundles::save;
+use super::bundles::save_numbered;
 use super::docker_registry::not_run;
 use super::ecr::Ecr;
 use super::harness::{show, text};
@@ -190,9 +190,7 @@ fn an_array_of_slurm_pushes_every_image_once_though_a_node_dies() {
     // Slow enough for a node to die in between.
     let ecr = Ecr::with(&[], Rules { delay: Duration::from_millis(50), ..Rules::default() });
     let names: Vec<String> = (0..IMAGES).map(|n| format!("org/app-{n}:1")).collect();
-    let images: Vec<[&str; 1]> = names.iter().map(|name| [name.as_str()]).collect();
-    let images: Vec<&[&str]> = images.iter().map(|names| &names[..]).collect();
-    let archive = save(&ecr.env, &images);
+    let archive = save_numbered(&ecr.env, "org/app", IMAGES);
     let folder = tempfile::tempdir().unwrap();
     let folder = text(folder.path());
     let mut cluster = Cluster::start(folder.clone());

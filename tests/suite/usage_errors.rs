@@ -117,7 +117,7 @@ fn several_archives_where_a_shell_expands_a_pattern() {
     ] {
         let mut command = ecr.command(&[&["a.tar", "--create-repository"], targets].concat());
         command.current_dir(std::path::Path::new(&one).parent().unwrap());
-        ecr.finish(command).fails_with(2).stdout_is("").stderr_has(&[says, "hint: One image is pushed per run"]);
+        ecr.finish(command).fails_with(2).stdout_is("").stderr_has(&[says, "hint: A push has one archive"]);
         assert_eq!(ecr.repositories(), [""; 0]);
     }
     // A repository of that name is given a tag.

@@ -13,12 +13,13 @@ use super::sandbox;
 use super::threads;
 use crate::archive::Source;
 use crate::cli::batch::{Batch, BatchArgs, Line, batch};
+use crate::cli::values::input_name;
 use crate::error::Result;
 use crate::file::FileId;
 use crate::push::{Outcome, PushRequest, Pusher};
 
 pub(super) fn run(args: BatchArgs) -> Result<ExitCode> {
-    let name = args.file.display().to_string();
+    let name = input_name(&args.file);
     let text = read_list("batch", &args.file)?;
     let mut batch = batch(&text, args, &|name| std::env::var_os(name))?;
     drop(text);

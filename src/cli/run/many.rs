@@ -16,8 +16,9 @@ use super::stderr::print_summary;
 use crate::archive::shown;
 use crate::cli::output::PushOutput;
 use crate::cli::push::PUSHES;
+use crate::cli::values::input_name;
 use crate::compress::size;
-use crate::error::{Code, Error, Kind, Result};
+use crate::error::{Code, Error, Kind, Result, one_line};
 use crate::file;
 use crate::output::log::{Entry, Verbosity};
 use crate::output::report::{self, ImageCounts, PlannedTotals, RunInfo, Totals};
@@ -30,8 +31,9 @@ const MAX_LIST: u64 = 64 << 20;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 const STDOUT_WAIT: Duration = Duration::from_secs(60);
 
-/// The most failures that are listed at the end.
+/// The most failures that are listed at the end, and the most characters of each.
 const MAX_FAILURES: usize = 100;
+const MAX_FAILURE: usize = 2000;
 
 /// The pushes of a run so far.
 pub(super) struct Pushes<'a> {
@@ -124,7 +126,7 @@ impl<'a> Pushes<'a> {
         }
         self.images.not_attempted = jobs.len();
         if frame.cancel.is_cancelled() {
-            self.errors.push(Error::interrupted());
+            self.note_error(Error::interrupted());
         }
         frame.end_progress();
         self.summarize(results).await
@@ -149,7 +151,12 @@ impl<'a> Pushes<'a> {
         if !frame.is_quiet() || outcome.dry_run {
             print_summary(outcome, self.output, frame.log());
         }
-        let error_text = |error: &Error| frame.ci.error_text(error);
+        let subject = shown(name);
+        let error_text = |error: &Error| match error.kind() {
+            // Reported once, at the end of the run.
+            Kind::Interrupted => String::new(),
+            _ => frame.ci.error_text(&error.clone().about(&subject)),
+        };
         frame.log().write_raw(report::error_texts(outcome, &error_text));
         let line = report::image_line(name, outcome)?;
         self.write_report(&line);
@@ -167,11 +174,12 @@ impl<'a> Pushes<'a> {
         }
         if let Err(error) = self.frame.files.write_report(line) {
             self.has_report = false;
-            self.note_unwritten(error);
+            self.note_error(error);
         }
     }
 
-    fn note_unwritten(&mut self, error: Error) {
+    /// Reports an error that is not one of an image.
+    fn note_error(&mut self, error: Error) {
         self.frame.log().write_raw(self.frame.ci.error_text(&error));
         self.errors.push(error);
     }
@@ -183,7 +191,7 @@ impl<'a> Pushes<'a> {
         }
         if self.failures.len() < MAX_FAILURES {
             let causes: Vec<String> = std::iter::once(error.to_string()).chain(error.causes()).collect();
-            self.failures.push(format!("failed: {}: {}", shown(name), causes.join(": ")));
+            self.failures.push(format!("failed: {}: {}", shown(name), one_line(&causes.join(": "), MAX_FAILURE)));
         }
     }
 
@@ -231,7 +239,7 @@ impl<'a> Pushes<'a> {
         }
         frame.log().drain();
         if let Err(error) = results.finish(std::mem::take(&mut self.unsent)).await {
-            self.note_unwritten(error);
+            self.note_error(error);
         }
         let error = Error::most_severe(&self.errors);
         Ok(error.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.kind().exit_code())))
@@ -307,8 +315,8 @@ pub(super) fn read_list(what: &str, path: &Path) -> Result<String> {
     let read =
         read.and_then(|len| if len as u64 > MAX_LIST { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(()) });
     read.map_err(|error| {
-        let name = if is_standard_input { "standard input".to_owned() } else { path.display().to_string() };
-        Error::new(Kind::Usage, format!("cannot read the {what} {name}")).code(Code::ArgumentMissing).because(error)
+        let text = format!("cannot read the {what} {}", input_name(path));
+        Error::new(Kind::Usage, text).code(Code::ArgumentMissing).because(error)
     })?;
     Ok(text)
 }

@@ -21,7 +21,8 @@ pub(crate) struct PlannedTotals {
 pub(crate) struct Planned {
     /// Repositories to create.
     repositories: usize,
-    /// Layers to upload, each once for a registry: its other repositories mount it where the registry allows that.
+    /// Layers to upload, each once for a registry: its other repositories mount it. Where the registry does not mount layers,
+    /// each once for a repository.
     layers: usize,
     /// The size of these layers in the archive, in bytes.
     archive_bytes: u64,
@@ -46,21 +47,27 @@ impl PlannedTotals {
 
     fn add(&mut self, target: &TargetOutcome, platforms: usize) {
         let registry = target.name.split('/').next().unwrap_or_default();
+        let source = if target.is_mounting_off { target.name.as_str() } else { registry };
         if target.would_create_repository && self.is_new(("repository", &target.name)) {
             self.sums.repositories += 1;
             self.sums.requests += 1;
         }
         for layer in &target.layers {
-            self.sums.requests += match layer.action {
-                // One request begins an upload, and one ends it.
-                LayerAction::Upload if self.is_new((registry, layer.diff_id, layer.digest, &layer.name)) => {
-                    self.sums.layers += 1;
-                    self.sums.archive_bytes += layer.archive_bytes;
-                    2
-                }
-                LayerAction::Upload | LayerAction::Mount(..) => 1,
-                LayerAction::Reuse(_) => 0,
+            // What cannot be identified is no other image's.
+            let blob = layer.blob.ok_or(self.counted.len());
+            let is_needed = match layer.action {
+                LayerAction::Upload | LayerAction::Mount(..) => self.is_new(("needed", &target.name, blob)),
+                LayerAction::Reuse(_) => false,
             };
+            if is_needed && layer.action == LayerAction::Upload && self.is_new(("uploaded", source, blob)) {
+                self.sums.layers += 1;
+                self.sums.archive_bytes += layer.archive_bytes;
+                // One request begins an upload, and one ends it.
+                self.sums.requests += 2;
+            } else if is_needed {
+                // Mounting takes one.
+                self.sums.requests += 1;
+            }
         }
         let tags = target.planned_tags.iter().filter(|tag| tag.state == TagState::Pushed).count();
         // Manifests below an index are put by their digests.

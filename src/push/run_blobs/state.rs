@@ -171,6 +171,11 @@ impl State {
         self.pushes.values().any(is_needed_by) || keys.iter().any(|key| is_in_another(key, &mut self.blobs))
     }
 
+    /// Returns whether the registry mounts blobs.
+    pub(super) fn mounting(&self) -> Mounting {
+        self.mounting
+    }
+
     /// Notes whether the registry mounts blobs.
     pub(super) fn set_mounting(&mut self, mounting: Mounting) {
         self.mounting = mounting;
