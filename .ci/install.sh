@@ -35,7 +35,7 @@ fetch() {
 
 # One function, so that a download that breaks off runs nothing.
 main() {
-  to=${HOME:-}/.local/bin
+  to=${HOME:+$HOME/.local/bin}
   from='@URL@'
   while [ $# -gt 0 ]; do
     case $1 in
@@ -45,6 +45,8 @@ main() {
     esac
     shift 2
   done
+  [ -n "$to" ] || fail "HOME is not set: use --to FOLDER"
+  from=${from%/}
   cpu=$(uname -m)
   [ "$cpu" != arm64 ] || cpu=aarch64
   case $(uname -s) in
@@ -56,15 +58,17 @@ main() {
   expected=$(printf '%s\n' "$sums" | sed -n "s/^\([0-9a-f]*\)  $file\$/\1/p")
   [ -n "$expected" ] || fail "this release has no binary for $target"
 
-  mkdir -p "$to"
-  new=$(mktemp "$to/ecr-push.XXXXXX")
+  new=$(mkdir -p "$to" && mktemp "$to/ecr-push.XXXXXX") || fail "cannot write to $to"
   trap 'rm -f "$new"' EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
   fetch "$from/$file" "$new" || fail "cannot fetch $from/$file"
   found=$(checksum "$new")
   [ "$found" = "$expected" ] || fail "$from/$file has the checksum $found, but $expected is expected"
   chmod 755 "$new"
+  name=$("$new" --version) || fail "$file does not run on this machine"
   mv "$new" "$to/ecr-push"
-  echo "Installed $("$to/ecr-push" --version) as $to/ecr-push"
+  echo "Installed $name as $to/ecr-push"
   case :$PATH: in
     *":$to:"*) ;;
     *) echo "Add $to to the PATH." ;;

@@ -54,6 +54,8 @@ pub struct Error(Box<Parts>);
 struct Parts {
     kind: Kind,
     code: Option<Code>,
+    /// The options that it is about, with their dashes.
+    options: Vec<String>,
     what: String,
     advice: Option<Advice>,
     service_error: Option<ServiceError>,
@@ -196,6 +198,7 @@ impl Error {
         Self(Box::new(Parts {
             kind,
             code: None,
+            options: Vec::new(),
             what: what.into(),
             advice: None,
             service_error: None,
@@ -257,6 +260,12 @@ impl Error {
         self
     }
 
+    /// Adds an option of the command line that it is about: `--region`.
+    pub(crate) fn about_option(mut self, option: impl Into<String>) -> Self {
+        self.0.options.push(option.into());
+        self
+    }
+
     /// Sets the request whose connection broke before the response.
     pub fn unanswered(mut self, request: impl Into<String>) -> Self {
         self.0.unanswered_request = Some(request.into());
@@ -287,6 +296,11 @@ impl Error {
     /// Returns what to do about it, if that is known.
     pub fn advice(&self) -> Option<&Advice> {
         self.0.advice.as_ref()
+    }
+
+    /// Returns the options that it is about. The first is the one to change.
+    pub(crate) fn options(&self) -> &[String] {
+        &self.0.options
     }
 
     /// Returns the error response of the service, if one sent any.

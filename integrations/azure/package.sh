@@ -22,5 +22,7 @@ for program in "$@"; do
   install -D -m 755 "${program#*=}" "$stage/EcrPush/bin/$platform/$file"
 done
 mkdir -p "$folder"
+# tfx-cli takes the name of a folder with a period for that of a file.
+cd "$folder"
 # shellcheck disable=SC2086 # TFX may have arguments.
-${TFX:-tfx} extension create --root "$stage" --manifest-globs vss-extension.json --output-path "$folder" --no-prompt --no-color
+${TFX:-tfx} extension create --root "$stage" --manifest-globs vss-extension.json --no-prompt --no-color

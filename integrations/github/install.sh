@@ -12,7 +12,11 @@ fail() {
 }
 
 [[ $VERSION =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "The input version must be a version such as 1.2.3."
-[[ $CHECKSUM =~ ^([0-9a-f]{64})?$ ]] || fail "The input checksum must be the SHA-256 of the binary: 64 digits of 0-9 and a-f."
+read -r -d '' -a checksums <<<"$CHECKSUM" || true
+[ "${#checksums[@]}" -gt 0 ] || fail "The input checksum is missing: set it to the SHA-256 of the binary, from SHA256SUMS of the release."
+for checksum in "${checksums[@]}"; do
+  [[ $checksum =~ ^[0-9a-f]{64}$ ]] || fail "The input checksum must be the SHA-256 of the binary: 64 digits of 0-9 and a-f."
+done
 case $RUNNER_OS-$RUNNER_ARCH in
   Linux-X64) target=x86_64-unknown-linux-gnu ;;
   Linux-ARM64) target=aarch64-unknown-linux-gnu ;;
@@ -22,14 +26,16 @@ case $RUNNER_OS-$RUNNER_ARCH in
   *) fail "There is no binary for $RUNNER_OS on $RUNNER_ARCH." ;;
 esac
 file=ecr-push-$VERSION-$target
-[ -n "$CHECKSUM" ] || CHECKSUM=$(sed -n "s/^\([0-9a-f]*\)  $file\$/\1/p" "$(dirname "$0")/../checksums.txt")
-[ -n "$CHECKSUM" ] || fail "The checksum of $file is not known here: set the input checksum, from SHA256SUMS of the release."
 
 is_expected() {
-  local found
+  local found checksum
   if command -v sha256sum >/dev/null; then found=$(sha256sum "$1"); else found=$(shasum -a 256 "$1"); fi
   # A path with a backslash has a backslash before its checksum.
-  [[ ${found#\\} == "$CHECKSUM "* ]]
+  found=${found#\\}
+  for checksum in "${checksums[@]}"; do
+    [ "${found%% *}" != "$checksum" ] || return 0
+  done
+  return 1
 }
 
 folder=$RUNNER_TOOL_CACHE/ecr-push/$VERSION/$RUNNER_ARCH
@@ -39,9 +45,10 @@ if ! { [ -f "$program" ] && is_expected "$program"; }; then
   mkdir -p "$folder"
   new=$(mktemp "$folder/download.XXXXXX")
   trap 'rm -f "$new"' EXIT
-  curl --fail --silent --show-error --location --retry 3 --output "$new" \
-    "${DOWNLOAD_URL:-$repository/releases/download/v$VERSION}/$file" || fail "Cannot download $file."
-  is_expected "$new" || fail "$file does not have the expected checksum $CHECKSUM."
+  url=${DOWNLOAD_URL:-$repository/releases/download/v$VERSION}
+  curl --fail --silent --show-error --location --retry 3 --output "$new" --url "${url%/}/$file" ||
+    fail "Cannot download $file."
+  is_expected "$new" || fail "$file does not have the expected checksum ${checksums[*]}."
   chmod 755 "$new"
   mv -f "$new" "$program"
 fi

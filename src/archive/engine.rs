@@ -23,6 +23,9 @@ const STDERR_WAIT: Duration = Duration::from_secs(1);
 /// The number of lines of stderr that an error quotes.
 const MAX_LINES: usize = 3;
 
+/// The number of digits of a whole ID.
+const ID_DIGITS: usize = 64;
+
 /// The number of similar names that an error lists.
 const MAX_SIMILAR: usize = 5;
 
@@ -147,8 +150,21 @@ impl EngineImage {
     /// # Errors
     /// If the program cannot be started.
     pub(super) fn save<'a>(&'a self, processes: &'a ChildProcesses) -> Result<(EngineStream<'a>, &'static str)> {
-        let stream = EngineStream::start(self, processes).map_err(|error| self.not_started(error))?;
+        let image = self.reference(processes);
+        let stream = EngineStream::start(self, &image, processes).map_err(|error| self.not_started(error))?;
         Ok((stream, self.engine.kind()))
+    }
+
+    /// Returns the name or ID to save. `db` is the first digits of an ID and the name of a repository: as for `docker run`, the
+    /// name comes first.
+    fn reference(&self, processes: &ChildProcesses) -> String {
+        let latest = format!("{}:latest", self.image);
+        let is_name = || self.names(processes).is_some_and(|known| known.iter().any(|known| known.name == latest));
+        if is_id(&self.image) && !self.image.starts_with("sha256:") && self.image.len() < ID_DIGITS && is_name() {
+            latest
+        } else {
+            self.image.clone()
+        }
     }
 
     /// Returns the command that saves the image, as an operand of a shell command.
@@ -252,7 +268,7 @@ fn last_lines(stderr: &str) -> Option<String> {
 /// Returns whether the text is an ID or its first digits. A repository may have that name, too: the engine decides.
 fn is_id(text: &str) -> bool {
     let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    (1..=64).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    (1..=ID_DIGITS).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// An image that an engine lists.
@@ -295,9 +311,9 @@ pub(super) struct EngineStream<'a> {
 }
 
 impl<'a> EngineStream<'a> {
-    fn start(image: &'a EngineImage, processes: &'a ChildProcesses) -> io::Result<Self> {
+    fn start(image: &'a EngineImage, reference: &str, processes: &'a ChildProcesses) -> io::Result<Self> {
         let mut command = Command::new(image.engine.program());
-        command.args(image.engine.save()).arg(&image.image);
+        command.args(image.engine.save()).arg(reference);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = processes.start(&mut command)?;
         let stdout = child.take(|child| child.stdout.take()).map(file::child_output);

@@ -44,8 +44,8 @@ pub(super) fn azure_task(environment: Environment<'_>) -> Result<AzureTask> {
     let Credentials { arguments: of_credentials, variables, notes } = credentials(&inputs)?;
     let (name, naming_note) = repository(&inputs)?;
     let (tags, form) = tags(&inputs)?;
-    let mut arguments: Vec<OsString> = vec![source(&inputs)?.into(), PLACEHOLDER.into()];
-    arguments.extend(["--ci".into(), "azure".into()]);
+    let source = source(&inputs)?;
+    let mut arguments: Vec<OsString> = vec!["--ci=azure".into()];
     arguments.extend(of_credentials.into_iter().map(OsString::from));
     arguments.extend(tags.iter().map(|tag| format!("--tag={tag}").into()));
     let mut option = |option: &str, value: Option<String>| {
@@ -65,8 +65,11 @@ pub(super) fn azure_task(environment: Environment<'_>) -> Result<AzureTask> {
     if ["ECR_PUSH_REUSE", "ECR_PUSH_REUSE_FROM"].into_iter().all(|name| environment(name).is_none()) {
         arguments.push("--reuse-from=*".into());
     }
+    let of_inputs = arguments.clone();
+    // An archive may have the name of an option or of a command.
+    arguments.extend(["--".into(), source.into(), PLACEHOLDER.into()]);
     let overlaid = |name: &str| variables.get(name).cloned().unwrap_or_else(|| environment(name));
-    let Command::Push(mut push) = parse(arguments, &overlaid).map_err(with_input)? else {
+    let Command::Push(mut push) = parse(arguments, &overlaid).map_err(|error| with_input(error, &of_inputs))? else {
         return Err(Error::internal("the inputs of the task are not those of a push"));
     };
     for target in &mut push.request.targets {
@@ -101,7 +104,12 @@ fn source(inputs: &Inputs<'_>) -> Result<String> {
                 }
             }
         }
-        Some("archive") => inputs.required("archive"),
+        Some("archive") => match inputs.required("archive")? {
+            archive if archive == "-" => Err(Error::usage("the input archive is -, but a task has no standard input")
+                .code(Code::ValueInvalid)
+                .hint("Set archive to the path of a file or a folder.")),
+            archive => Ok(archive),
+        },
         Some(_) => inputs.required("sourceImageId").map(|id| format!("docker-daemon:{id}")),
     }
 }
@@ -110,13 +118,13 @@ fn source(inputs: &Inputs<'_>) -> Result<String> {
 fn repository(inputs: &Inputs<'_>) -> Result<(Repository, Option<String>)> {
     let typed = inputs.required("repositoryName")?;
     if !inputs.flag("forceDockerNamingConventions") {
-        return Ok((typed.parse()?, None));
+        return Ok((typed.parse().map_err(of_input("repositoryName"))?, None));
     }
     // As the task does: unlike --docker-naming, it removes slashes.
     let is_kept = |c: &char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(*c);
     let name: String = typed.to_lowercase().chars().filter(is_kept).collect();
     let note = (name != typed).then(|| format!("the repository {typed:?} is called {name:?}"));
-    Ok((name.parse()?, note))
+    Ok((name.parse().map_err(of_input("repositoryName"))?, note))
 }
 
 /// Returns all tags, and the form of the reference in the output variable: without a tag if `pushTag` is empty, as the task
@@ -125,23 +133,35 @@ fn tags(inputs: &Inputs<'_>) -> Result<(Vec<Tag>, ReferenceForm)> {
     let (first, form) = match inputs.given("pushTag")? {
         Some(tag) if tag.is_empty() => (Tag::latest(), ReferenceForm::WithoutTag),
         None => (Tag::latest(), ReferenceForm::WithTag),
-        Some(tag) => (tag.parse()?, ReferenceForm::WithTag),
+        Some(tag) => (tag.parse().map_err(of_input("pushTag"))?, ReferenceForm::WithTag),
     };
     let more = inputs.text("additionalTags")?.unwrap_or_default();
-    let more = more.split([',', '\n', ' ']).map(str::trim).filter(|tag| !tag.is_empty()).map(str::parse);
+    let more = more.split([',', '\n', ' ']).map(str::trim).filter(|tag| !tag.is_empty());
+    let more = more.map(|tag| tag.parse().map_err(of_input("additionalTags")));
     let tags = std::iter::once(Ok(first)).chain(more).collect::<Result<_>>()?;
     Ok((tags, form))
 }
 
-/// Adds to an error about an option which input sets it.
-fn with_input(error: Error) -> Error {
-    let text = error.to_string();
-    let is_named = |option: &str| text.split([' ', '=', '\'']).any(|word| word == option);
-    let Some((option, input)) = INPUTS_OF_OPTIONS.into_iter().find(|(option, _)| is_named(option)) else {
-        return error;
-    };
+/// Adds the input to an error about its value.
+fn of_input(input: &str) -> impl Fn(Error) -> Error {
+    move |error| with_hint(error, &format!("Correct the input {input}."))
+}
+
+fn with_hint(error: Error, first: &str) -> Error {
     let advice = error.advice().cloned().unwrap_or_default();
-    error.hint(advice.preceded_by(&format!("The input {input} sets {option}.")))
+    error.hint(advice.preceded_by(first))
+}
+
+/// Adds to an error about an option which input has set it.
+fn with_input(error: Error, arguments: &[OsString]) -> Error {
+    let is_set = |option: &str| {
+        let values = arguments.iter().filter_map(|argument| argument.to_str()?.strip_prefix(option));
+        values.into_iter().any(|value| value.is_empty() || value.starts_with('='))
+    };
+    let mut known = INPUTS_OF_OPTIONS.into_iter();
+    let found = known.find(|(option, _)| error.options().iter().any(|named| named == option) && is_set(option));
+    let Some((option, input)) = found else { return error };
+    with_hint(error, &format!("The input {input} sets {option}."))
 }
 
 #[cfg(test)]
@@ -165,9 +185,33 @@ mod tests {
     }
 
     #[test]
-    fn an_error_about_an_option_names_the_input() {
-        let error = read(&[("INPUT_TAGMUTABILITY", "some")]).unwrap_err();
-        let advice = error.advice().unwrap().to_string();
-        assert!(advice.starts_with("The input tagMutability sets --tag-mutability."), "{error}: {advice}");
+    fn an_error_names_the_input() {
+        for (variable, value, start) in [
+            ("INPUT_TAGMUTABILITY", "some", "The input tagMutability sets --tag-mutability."),
+            ("INPUT_SCANONPUSH", "true", "The input scanOnPush sets --scan-on-push."),
+            ("INPUT_REGIONNAME", "Ireland", "The input regionName sets --region."),
+            ("INPUT_OUTPUTVARIABLE", "the image", "The input outputVariable sets --output-variable."),
+            ("INPUT_PUSHTAG", "feature/x", "Correct the input pushTag."),
+            ("INPUT_ADDITIONALTAGS", "a, b/c", "Correct the input additionalTags."),
+            ("INPUT_REPOSITORYNAME", "Team/App", "Correct the input repositoryName."),
+            // Another option, and an option that no input has set.
+            ("ECR_PUSH_RETRIES", "many", "The value comes from the environment variable ECR_PUSH_RETRIES."),
+            ("ECR_PUSH_REGION", "Ireland", "The value comes from the environment variable ECR_PUSH_REGION."),
+        ] {
+            let error = read(&[(variable, value)]).unwrap_err();
+            let advice = error.advice().map(ToString::to_string).unwrap_or_default();
+            assert!(advice.starts_with(start), "{variable}: {error}: {advice}");
+        }
+    }
+
+    #[test]
+    fn the_value_of_an_input_is_no_option_and_no_command() {
+        for archive in ["--dry-run", "-x.tar", "inspect", "push", "azure-task"] {
+            let task = read(&[("INPUT_IMAGESOURCE", "archive"), ("INPUT_ARCHIVE", archive)]).unwrap();
+            assert_eq!(task.push.request.source, Source::Path(archive.into()));
+            assert!(!task.push.options.dry_run);
+        }
+        assert!(read(&[("INPUT_IMAGESOURCE", "archive"), ("INPUT_ARCHIVE", "-")]).is_err());
+        assert!(read(&[("INPUT_SOURCEIMAGENAME", "--help")]).is_err());
     }
 }

@@ -210,6 +210,7 @@ fn line(
     ] {
         if is_both {
             return Err(Error::usage(format!("{own} of a line and {of_run} of the run cannot be used together"))
+                .about_option(of_run)
                 .code(Code::OptionConflict)
                 .hint("Use only one of them."));
         }
@@ -276,7 +277,10 @@ fn refuse_options(options: &OptionArgs) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::usage(format!("{option} is not for a whole batch")).code(Code::OptionConflict).hint(advice))
+    Err(Error::usage(format!("{option} is not for a whole batch"))
+        .about_option(option)
+        .code(Code::OptionConflict)
+        .hint(advice))
 }
 
 #[cfg(test)]

@@ -103,6 +103,7 @@ impl BundleArgs {
         match self.used().or(of_run) {
             None => Ok(None),
             Some(option) => Err(Error::usage(format!("{option} is for several images"))
+                .about_option(option)
                 .code(Code::OptionConflict)
                 .hint(Advice::new("Leave it out, or push every image of the archive").setting("all-images"))),
         }

@@ -7,15 +7,32 @@ use crate::oci::strip_credentials;
 
 /// Converts an error of clap.
 pub(super) fn usage(clap_error: &clap::Error) -> Error {
-    let list = |kind| match clap_error.get(kind) {
+    let named = [ContextKind::InvalidArg, ContextKind::PriorArg].into_iter().flat_map(|kind| list(clap_error, kind));
+    let options: Vec<String> =
+        named.map(|name| option_name(&name).to_owned()).filter(|name| name.starts_with("--")).collect();
+    options.into_iter().fold(converted(clap_error), Error::about_option)
+}
+
+/// Returns the texts of one kind in an error of clap.
+fn list(clap_error: &clap::Error, kind: ContextKind) -> Vec<String> {
+    match clap_error.get(kind) {
         Some(ContextValue::String(text)) => vec![text.clone()],
         Some(ContextValue::Strings(texts)) => texts.clone(),
         _ => Vec::new(),
-    };
+    }
+}
+
+fn converted(clap_error: &clap::Error) -> Error {
+    let list = |kind| list(clap_error, kind);
     let text = |kind| list(kind).into_iter().next().unwrap_or_default();
     let option = text(ContextKind::InvalidArg);
     let name = option_name(&option);
     match clap_error.kind() {
+        ErrorKind::UnknownArgument if option.starts_with("--") && option.contains(' ') => {
+            Error::usage(format!("{name} and its value are one argument, separated by a blank"))
+                .code(Code::OptionUnknown)
+                .hint(format!("Write two arguments, or {name}=VALUE."))
+        }
         ErrorKind::UnknownArgument => unknown(name, &text(ContextKind::SuggestedArg)),
         ErrorKind::ArgumentConflict => {
             let others = list(ContextKind::PriorArg);

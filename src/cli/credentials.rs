@@ -113,9 +113,9 @@ impl CredentialArgs {
         let names_oidc = self.azure_service_connection.is_some() || self.web_identity_token_env.is_some();
         if (requires_oidc || names_oidc) && self.oidc != Some(OidcArg::Off) {
             if self.profile.is_some() {
-                return Err(
-                    Error::usage("--profile and an OIDC token cannot be used together").hint("Use only one of them.")
-                );
+                return Err(Error::usage("--profile and an OIDC token cannot be used together")
+                    .about_option("--profile")
+                    .hint("Use only one of them."));
             }
             if roles.is_empty() {
                 return Err(Error::usage("an OIDC token needs a role to assume with it")
@@ -139,7 +139,7 @@ impl CredentialArgs {
             _ if self.profile.is_some() => BaseCredentials::Profile,
             (Some(token), ..) => BaseCredentials::Oidc(token),
             (None, ..) if requires_oidc => {
-                return Err(Error::usage("--oidc on found no OIDC token of a CI system").hint(
+                return Err(Error::usage("--oidc on found no OIDC token of a CI system").about_option("--oidc").hint(
                     "GitHub Actions: permissions: id-token: write. Azure Pipelines: --azure-service-connection. \
                      Elsewhere: --web-identity-token-env.",
                 ));
@@ -220,6 +220,7 @@ impl CredentialArgs {
             ];
             if let Some((option, _)) = role_options.into_iter().find(|(_, is_set)| *is_set) {
                 return Err(Error::usage(format!("{option} needs --role-arn"))
+                    .about_option(option)
                     .code(Code::OptionConflict)
                     .hint(Advice::new("Add the role").setting_with("role-arn", "arn:aws:iam::ACCOUNT:role/NAME")));
             }
@@ -243,6 +244,7 @@ impl CredentialArgs {
                 && parts.nth(2).is_some_and(|resource| resource.starts_with("role/"));
             if !fits {
                 return Err(Error::usage(format!("{arn:?} is not the ARN of an IAM role"))
+                    .about_option("--role-arn")
                     .code(Code::ValueInvalid)
                     .hint("Use this form: arn:aws:iam::123456789012:role/NAME"));
             }
@@ -262,7 +264,10 @@ impl CredentialArgs {
             let hint = "In the pipeline, add SYSTEM_ACCESSTOKEN: $(System.AccessToken) to the env of the step. The agent \
                         sets the other variable.";
             let required = |name: &str| {
-                let missing = || Error::usage(format!("--azure-service-connection needs {name}, which is not set"));
+                let missing = || {
+                    Error::usage(format!("--azure-service-connection needs {name}, which is not set"))
+                        .about_option("--azure-service-connection")
+                };
                 ci.text(name).ok_or_else(|| missing().hint(hint))
             };
             return Ok(Some(IdToken::Azure {
@@ -275,10 +280,15 @@ impl CredentialArgs {
             let hint = "Use the name of the variable, not the token: --web-identity-token-env AWS_ID_TOKEN";
             // The value may be the token itself, so it is not quoted.
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-                return Err(Error::usage("the value of --web-identity-token-env is not a variable name").hint(hint));
+                return Err(Error::usage("the value of --web-identity-token-env is not a variable name")
+                    .about_option("--web-identity-token-env")
+                    .hint(hint));
             }
-            let unset =
-                || Error::usage(format!("the variable of --web-identity-token-env, {name}, is not set")).hint(hint);
+            let unset = || {
+                Error::usage(format!("the variable of --web-identity-token-env, {name}, is not set"))
+                    .about_option("--web-identity-token-env")
+                    .hint(hint)
+            };
             let token = ci.text(name).ok_or_else(unset)?;
             return Ok(Some(IdToken::Variable { name: name.clone(), token: Secret::new(token) }));
         }
@@ -378,9 +388,9 @@ fn fits_session_name(c: char) -> bool {
 
 fn seconds(origin: &str, text: &str) -> Result<Duration> {
     let seconds = text.trim().parse().ok().filter(|seconds| SESSION_SECONDS.contains(seconds));
-    seconds
-        .map(Duration::from_secs)
-        .ok_or_else(|| Error::usage(format!("{origin} must be 900 to 43200 seconds, not {text:?}")))
+    seconds.map(Duration::from_secs).ok_or_else(|| {
+        Error::usage(format!("{origin} must be 900 to 43200 seconds, not {text:?}")).about_option(origin)
+    })
 }
 
 fn session_name(origin: &str, text: String) -> Result<String> {
@@ -388,6 +398,7 @@ fn session_name(origin: &str, text: String) -> Result<String> {
         return Ok(text);
     }
     Err(Error::usage(format!("{origin} {text:?} is not a valid session name"))
+        .about_option(origin)
         .hint("Use 2 to 64 letters, digits and characters of _+=,.@-"))
 }
 

@@ -72,15 +72,12 @@ pub(super) fn with_origin(
     arguments: &[OsString],
     environment: &dyn Fn(&str) -> Option<OsString>,
 ) -> Error {
-    let text = error.to_string();
-    // Clap shows the usage with all arguments after the first line.
-    let words = text.lines().next().unwrap_or_default().split(|c: char| c != '-' && !c.is_ascii_alphanumeric());
-    let mut options = words.filter_map(|word| word.strip_prefix("--")).filter(|long| !is_among(arguments, long, None));
+    let options = error.options().iter().filter_map(|option| option.strip_prefix("--"));
+    let mut options = options.filter(|long| !is_among(arguments, long, None));
     let is_set = |name: &String| environment(name).is_some_and(|value| !value.is_empty());
     let Some(name) = options.find_map(|long| Some(variable(long)).filter(is_set)) else { return error };
-    let origin = format!("The value comes from the environment variable {name}.");
-    let hint = error.advice().map_or_else(|| origin.clone(), |advice| format!("{origin} {advice}"));
-    error.hint(hint)
+    let advice = error.advice().cloned().unwrap_or_default();
+    error.hint(advice.preceded_by(&format!("The value comes from the environment variable {name}.")))
 }
 
 /// Returns the variables with the program's prefix that set no option: they are likely misspelled.

@@ -18,9 +18,9 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archives: &[&So
     }
     // In the header, a colon separates the name from the password (RFC 7617).
     if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
-        return Err(
-            Error::usage("--username is empty, or contains a colon or a control character").code(Code::ValueInvalid)
-        );
+        return Err(Error::usage("--username is empty, or contains a colon or a control character")
+            .about_option("--username")
+            .code(Code::ValueInvalid));
     }
     let mut hosts: Vec<&Host> = targets.iter().filter_map(|target| target.host.as_ref()).collect();
     hosts.retain(|host| !host.is_amazon());
@@ -29,6 +29,7 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archives: &[&So
     match hosts[..] {
         [_] => Ok(Some(name)),
         [] => Err(Error::usage("--username is for registries other than Amazon's, and no target is in one")
+            .about_option("--username")
             .code(Code::OptionConflict)
             .hint("ECR uses AWS credentials: leave out --username and --password-stdin.")),
         _ => {
@@ -37,6 +38,7 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archives: &[&So
                 "--username is for one registry, but the targets are in several: {}",
                 names.join(", ")
             ))
+            .about_option("--username")
             .code(Code::OptionConflict)
             .hint("Push to them one by one, or log in to each with docker login."))
         }

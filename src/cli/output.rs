@@ -79,6 +79,7 @@ impl PushOutput {
 
 fn misplaced(format: &str, for_what: &str, instead: &str) -> Error {
     Error::usage(format!("--output {format} is for {for_what}"))
+        .about_option("--output")
         .code(Code::OptionConflict)
         .hint(Advice::new("Use the other format").setting_with("output", instead))
 }

@@ -109,6 +109,7 @@ impl PipelineArgs {
             Some(name) => Some(CiSystem::by_name(name).ok_or_else(|| {
                 let names: Vec<&str> = SYSTEMS.iter().map(|system| system.name).collect();
                 Error::usage(format!("--ci {name:?} is not a supported CI system"))
+                    .about_option("--ci")
                     .code(Code::ValueInvalid)
                     .hint(format!("Use none, or one of {}.", names.join(", ")))
             })?),
@@ -157,6 +158,7 @@ fn target(
     let Some(CiSystem { title, format, target, .. }) = system else {
         return file.map(|file| (OutputFormat::Assignments, VariablesTo::File(file))).ok_or_else(|| {
             Error::usage("--output-variable needs a CI system, and none was detected")
+                .about_option("--output-variable")
                 .code(Code::OptionConflict)
                 .hint("Use --ci NAME, or --output-file FILE for lines of NAME=VALUE.")
         });
@@ -197,6 +199,7 @@ fn across_jobs(format: OutputFormat, is_requested: bool) -> Result<OutputFormat>
         (OutputFormat::AzureCommands(_), true) => Ok(OutputFormat::AzureCommands(OutputScope::Jobs)),
         (format, false) => Ok(format),
         (_, true) => Err(Error::usage("--output-variable-across-jobs is for Azure Pipelines only")
+            .about_option("--output-variable-across-jobs")
             .code(Code::OptionConflict)
             .hint("Leave it out: other systems configure this in the pipeline.")),
     }
@@ -209,6 +212,7 @@ fn checked(name: &str, format: OutputFormat) -> Result<String> {
     let takes = if format.takes("a.b") { "letters, digits, _, . and -" } else { "letters, digits and _" };
     let suffixed = VARIABLE_SUFFIXES.map(|suffix| format!("NAME_{suffix}")).join(", ");
     Err(Error::usage(format!("--output-variable {name:?} is not a valid variable name"))
+        .about_option("--output-variable")
         .code(Code::ValueInvalid)
         .hint(format!("Use {takes}, starting with a letter or _. Also set: {suffixed}.")))
 }

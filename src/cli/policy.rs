@@ -100,9 +100,11 @@ fn check_signing_profile(arn: &str) -> Result<()> {
         {
             Ok(())
         }
-        _ => Err(Error::usage(format!("--signing-profile {arn} is not the ARN of a signing profile")).hint(
-            Advice::new("List the profiles:").command("aws signer list-signing-profiles --query profiles[].arn"),
-        )),
+        _ => Err(Error::usage(format!("--signing-profile {arn} is not the ARN of a signing profile"))
+            .about_option("--signing-profile")
+            .hint(
+                Advice::new("List the profiles:").command("aws signer list-signing-profiles --query profiles[].arn"),
+            )),
     }
 }
 

@@ -95,6 +95,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
             let is_list_on_stdin = bundle.list.as_deref() == Some(Path::new("-"));
             if is_list_on_stdin && (archives.contains(&&Source::StandardInput) || args.registry.username.is_some()) {
                 return Err(Error::usage("--image-list - needs standard input for itself")
+                    .about_option("--image-list")
                     .code(Code::OptionConflict)
                     .hint("Write the list to a file."));
             }
@@ -111,6 +112,8 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
     if !args.reuse_from.is_empty() && args.reuse != ReuseArg::Tag {
         return Err(Error::usage("--reuse-from needs --reuse tag")
+            .about_option("--reuse-from")
+            .about_option("--reuse")
             .code(Code::OptionConflict)
             .hint("Use only one of the two options."));
     }

@@ -137,6 +137,7 @@ impl RepositoryArgs {
         ];
         match settings_used.iter().find(|(_, is_used)| *is_used && !self.create_repository) {
             Some((option, _)) => Err(Error::usage(format!("{option} needs --create-repository"))
+                .about_option(*option)
                 .code(Code::OptionConflict)
                 .hint("Add --create-repository. The settings apply to new repositories only.")),
             None => Ok(settings),
@@ -157,10 +158,14 @@ impl RepositoryArgs {
                 }
                 (false, _) => "--tag-mutability-exclusion needs --tag-mutability ...-with-exclusion".to_owned(),
             };
-            return Err(Error::usage(what).code(Code::OptionConflict).hint(
-                "Use --tag-mutability immutable-with-exclusion or mutable-with-exclusion with one to five \
+            return Err(Error::usage(what)
+                .about_option("--tag-mutability")
+                .about_option("--tag-mutability-exclusion")
+                .code(Code::OptionConflict)
+                .hint(
+                    "Use --tag-mutability immutable-with-exclusion or mutable-with-exclusion with one to five \
                  --tag-mutability-exclusion FILTER.",
-            ));
+                ));
         }
         Ok(self.tag_mutability.map(|mutability| match mutability {
             MutabilityArg::Mutable => Mutability::Mutable,
@@ -174,12 +179,16 @@ impl RepositoryArgs {
         let key = self.kms_key.clone();
         match (self.encryption, &key) {
             (None | Some(EncryptionArg::Aes256), Some(_)) => {
-                Err(Error::usage("--kms-key needs --encryption kms or kms-dsse").code(Code::OptionConflict).hint(
-                    Advice::new("Add it").setting_with("encryption", "kms").setting_with("encryption", "kms-dsse"),
-                ))
+                Err(Error::usage("--kms-key needs --encryption kms or kms-dsse")
+                    .about_option("--kms-key")
+                    .code(Code::OptionConflict)
+                    .hint(
+                        Advice::new("Add it").setting_with("encryption", "kms").setting_with("encryption", "kms-dsse"),
+                    ))
             }
             (_, Some(key)) if !(1..=2048).contains(&key.trim().len()) => {
                 Err(Error::usage("--kms-key is empty or too long")
+                    .about_option("--kms-key")
                     .code(Code::ValueInvalid)
                     .hint("Use a key ID, a key ARN or alias/NAME."))
             }

@@ -55,10 +55,13 @@ pub(super) fn shard(
     match (text, count) {
         (None, None) => Ok(None),
         (None, Some(_)) => Err(Error::usage("--shards needs --shard auto")
+            .about_option("--shards")
             .code(Code::OptionConflict)
             .hint(Advice::new("The engine numbers the machines").setting_with("shard", "auto"))),
         (Some("auto"), count) => automatic(count, environment).map(Some),
         (Some(_), Some(_)) => Err(Error::usage("--shards is for --shard auto")
+            .about_option("--shards")
+            .about_option("--shard")
             .code(Code::OptionConflict)
             .hint("Leave it out: --shard I/N has the number of shards.")),
         (Some(text), None) => text.parse().map(Some),
@@ -102,6 +105,7 @@ fn automatic(count: Option<u64>, environment: &dyn Fn(&str) -> Option<OsString>)
     }
     let names: Vec<&str> = ENGINES.iter().map(|engine| engine.index).collect();
     Err(Error::usage("--shard auto found no engine")
+        .about_option("--shard")
         .code(Code::ArgumentMissing)
         .because(format!("none of these variables is set: {}", names.join(", ")))
         .hint("Use --shard I/N, with I from 1 to N."))

@@ -85,7 +85,7 @@ pub(super) fn in_regions(targets: Vec<Target>, regions: Vec<String>) -> Result<V
         let mut named = targets.iter().filter_map(|target| Some((target, &target.host.as_ref()?.ecr()?.region)));
         if let Some((target, region)) = named.find(|(_, region)| !regions.contains(region)) {
             let what = format!("{target} is in region {region}, but --region is {}", regions.join(", "));
-            let error = Error::usage(what).code(Code::OptionConflict);
+            let error = Error::usage(what).about_option("--region").code(Code::OptionConflict);
             return Err(error.hint("Leave out --region: the host contains the region."));
         }
         return Ok(targets);
@@ -106,6 +106,7 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
         && (account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()))
     {
         return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account ID of twelve digits"))
+            .about_option("--registry-id")
             .code(Code::ValueInvalid));
     }
     let is_used = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_vpc_endpoint));
@@ -120,6 +121,7 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
         }
         (Some(host), Some(account)) if !is_used && host.ecr().is_none_or(|ecr| ecr.account != account) => {
             Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
+                .about_option("--registry-id")
                 .code(Code::OptionConflict)
                 .hint("Leave out --registry-id: the host contains the account."))
         }

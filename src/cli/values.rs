@@ -50,6 +50,7 @@ impl From<RecipeArg> for GzipEncoder {
 pub(super) fn not_empty(option: &str, value: String) -> Result<String> {
     match value.trim() {
         "" => Err(Error::usage(format!("{option} is empty"))
+            .about_option(option)
             .code(Code::ValueInvalid)
             .hint("Is a shell variable unset? Set it, or leave the option out.")),
         value => Ok(value.to_owned()),
@@ -85,6 +86,7 @@ pub(super) fn input_name(path: &Path) -> String {
 pub(super) fn digest(text: &str) -> Result<Digest> {
     text.trim().parse().map_err(|_| {
         Error::usage(format!("--expect-digest {text:?} is not a digest"))
+            .about_option("--expect-digest")
             .code(Code::ValueInvalid)
             .hint("Use sha256: followed by 64 lower-case hex digits.")
     })
@@ -93,7 +95,7 @@ pub(super) fn digest(text: &str) -> Result<Digest> {
 /// Returns a value, or an error if it is zero.
 pub(super) fn at_least_one(option: &str, value: usize) -> Result<usize> {
     if value == 0 {
-        return Err(Error::usage(format!("{option} must be at least 1")).code(Code::ValueInvalid));
+        return Err(Error::usage(format!("{option} must be at least 1")).code(Code::ValueInvalid).about_option(option));
     }
     Ok(value)
 }
@@ -144,6 +146,7 @@ pub(super) fn bytes(option: &str, text: &str) -> Result<u64> {
         None => "is not a number of bytes",
     };
     Err(Error::usage(format!("{option} {text} {problem}"))
+        .about_option(option)
         .code(Code::ValueInvalid)
         .hint("Use a number with an optional unit: 500K, 10M, 1G."))
 }
@@ -161,6 +164,7 @@ pub(super) fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
             let (least, most) = (sizes.start() >> 20, sizes.end() >> 20);
             let problem = if size < *sizes.start() { "small" } else { "large" };
             return Err(Error::usage(format!("--chunk-size {text} is too {problem} for {} ({target})", quirks.name))
+                .about_option("--chunk-size")
                 .code(Code::ValueInvalid)
                 .hint(format!("Use {least}M to {most}M.")));
         }
@@ -176,9 +180,9 @@ pub(super) fn compression(
 ) -> Result<CompressionPolicy> {
     let gzip = recipe.map_or_else(GzipEncoder::default, GzipEncoder::from);
     match (algorithm, level, recipe) {
-        (Some(CompressionArg::Keep), Some(_), _) => Err(conflict("--compression keep", "--compression-level")),
-        (Some(CompressionArg::Keep), _, Some(_)) => Err(conflict("--compression keep", "--compression-recipe")),
-        (Some(CompressionArg::Zstd), _, Some(_)) => Err(conflict("--compression zstd", "--compression-recipe")),
+        (Some(CompressionArg::Keep), Some(_), _) => Err(conflict("keep", "--compression-level")),
+        (Some(CompressionArg::Keep), _, Some(_)) => Err(conflict("keep", "--compression-recipe")),
+        (Some(CompressionArg::Zstd), _, Some(_)) => Err(conflict("zstd", "--compression-recipe")),
         (Some(CompressionArg::Keep), None, None) => Ok(CompressionPolicy::Keep),
         (Some(CompressionArg::Zstd), level, None) => {
             level.map_or(Ok(()), |level| check_level(level, 1..=19, "zstd"))?;
@@ -193,8 +197,10 @@ pub(super) fn compression(
     }
 }
 
-fn conflict(one: &str, other: &str) -> Error {
-    Error::usage(format!("{one} and {other} cannot be used together"))
+fn conflict(algorithm: &str, other: &str) -> Error {
+    Error::usage(format!("--compression {algorithm} and {other} cannot be used together"))
+        .about_option("--compression")
+        .about_option(other)
         .code(Code::OptionConflict)
         .hint("Use only one of them.")
 }
@@ -205,13 +211,14 @@ fn check_level(level: u32, levels: RangeInclusive<u32>, algorithm: &str) -> Resu
     }
     let (least, most) = (levels.start(), levels.end());
     let what = format!("--compression-level must be {least} to {most} for {algorithm}");
-    Err(Error::usage(what).code(Code::ValueInvalid))
+    Err(Error::usage(what).code(Code::ValueInvalid).about_option("--compression-level"))
 }
 
 /// Parses an AWS region.
 pub(super) fn region(text: String) -> Result<String> {
     region_code(&text).ok_or_else(|| {
         Error::usage(format!("{text:?} is not an AWS region"))
+            .about_option("--region")
             .code(Code::ValueInvalid)
             .hint("Use a region code such as eu-west-1.")
     })

@@ -35,8 +35,8 @@ fn node() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join("node")).find(|node| node.is_file())
 }
 
-/// A task's process with the variables of another command. The program is in the tool cache of the agent.
-fn process(ecr: &Ecr, base: &Command) -> Command {
+/// A task's process with the variables of another command. This program is in the tool cache of the agent.
+fn process(ecr: &Ecr, base: &Command, installed: &Path) -> Command {
     let mut command = match node() {
         Some(node) => {
             let mut command = Command::new(node);
@@ -44,7 +44,7 @@ fn process(ecr: &Ecr, base: &Command) -> Command {
             command
         }
         None => {
-            let mut command = Command::new(program());
+            let mut command = Command::new(installed);
             command.arg("azure-task");
             command
         }
@@ -53,10 +53,10 @@ fn process(ecr: &Ecr, base: &Command) -> Command {
     command.current_dir(base.get_current_dir().unwrap());
     let tools = ecr.env.scratch("tools");
     let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" };
-    let version = format!("{tools}/ecr-push/0.1.0/{arch}");
+    let version = format!("{tools}/ecr-push/{}/{arch}", env!("CARGO_PKG_VERSION"));
     if !fs::exists(&version).unwrap() {
         fs::create_dir_all(&version).unwrap();
-        std::os::unix::fs::symlink(program(), format!("{version}/ecr-push")).unwrap();
+        std::os::unix::fs::symlink(installed, format!("{version}/ecr-push")).unwrap();
     }
     command.env("AGENT_TOOLSDIRECTORY", tools).env("TF_BUILD", "True").env("BUILD_BUILDID", "77");
     command
@@ -64,7 +64,12 @@ fn process(ecr: &Ecr, base: &Command) -> Command {
 
 /// A task's process with these inputs. As in the agent, the defaults of `task.json` come first.
 pub(crate) fn task(ecr: &Ecr, base: &Command, inputs: &[(&str, &str)]) -> Command {
-    let mut command = process(ecr, base);
+    task_of(ecr, base, inputs, &program())
+}
+
+/// The same with another program in the tool cache.
+pub(crate) fn task_of(ecr: &Ecr, base: &Command, inputs: &[(&str, &str)], installed: &Path) -> Command {
+    let mut command = process(ecr, base, installed);
     let known = task_json();
     let known = known["inputs"].as_array().unwrap();
     let name = |input: &str| format!("INPUT_{}", input.to_uppercase());
@@ -328,6 +333,15 @@ fn an_archive_needs_no_docker() {
     command.env("AWS_REGION", "us-east-1").env("PATH", "/nowhere");
     ecr.finish(command).succeeds();
     assert!(ecr.image("team/app", "7").is_some());
+    // A file that has the name of an option.
+    let here = ecr.env.scratch("files");
+    fs::create_dir(&here).unwrap();
+    fs::copy(&archive, format!("{here}/--dry-run")).unwrap();
+    let mut command =
+        task(&ecr, &ecr.command(&[]), &[&inputs[..], &[("archive", "--dry-run"), ("pushTag", "8")]].concat());
+    command.env("AWS_REGION", "us-east-1").current_dir(here);
+    ecr.finish(command).succeeds();
+    assert!(ecr.image("team/app", "8").is_some());
 }
 
 #[test]
@@ -350,10 +364,23 @@ fn a_task_without_the_program_fails() {
         return;
     }
     let ecr = Ecr::new();
-    let mut command = process(&ecr, &ecr.command(&[]));
+    let mut command = process(&ecr, &ecr.command(&[]), &program());
     command.env("AGENT_TOOLSDIRECTORY", "/nowhere").env("PATH", "/nowhere");
     let run = ecr.finish(command).fails_with(1);
     assert!(run.stdout.starts_with("##vso[task.complete result=Failed;]cannot run ecr-push: "), "{}", run.stdout);
+}
+
+#[test]
+fn a_program_that_is_killed_is_reported() {
+    if node().is_none() {
+        return;
+    }
+    let ecr = Ecr::new();
+    let killed = PathBuf::from(ecr.env.scratch("killed"));
+    fs::write(&killed, "#!/bin/sh\nkill -9 $$\n").unwrap();
+    fs::set_permissions(&killed, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run = ecr.finish(process(&ecr, &ecr.command(&[]), &killed)).fails_with(130);
+    assert!(run.stdout.contains("result=Failed;]ecr-push was ended by the signal SIGKILL."), "{}", run.stdout);
 }
 
 #[test]

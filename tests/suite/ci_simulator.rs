@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::azure_task::task_of;
 use super::docs_commands::parsed_text;
 use super::docs_env::{DocsEnv, keys};
 use super::harness::Run;
@@ -17,6 +18,10 @@ use super::markdown::root;
 pub(crate) const ROLE: &str = "arn:aws:iam::123456789012:role/pusher";
 /// A job that has it may ask the sandbox for an OIDC token.
 const JOB_TOKEN: &str = "job-token";
+
+/// The task of `integrations/azure`, and a service connection.
+const OWN_TASK: &str = "EcrPush@1";
+const CONNECTION: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
 
 /// The image of a release that has a shell, and the one that has none.
 const IMAGE: &str = concat!("registry.example/tools/ecr-push:", env!("CARGO_PKG_VERSION"));
@@ -72,8 +77,10 @@ pub(crate) fn azure(workshop: &DocsEnv, pipeline: &Value) {
     }
     for step in pipeline.as_array().map_or_else(|| list(pipeline, "steps"), Vec::as_slice) {
         let fill = |text: &str| filled(text, "$(", ")", |name| variables.get(name).cloned());
-        let script = step["bash"].as_str().unwrap_or_else(|| string(&step["inputs"], "inlineScript"));
-        let mut command = workshop.script(&fill(script));
+        let is_own = step["task"] == OWN_TASK;
+        let script = step["bash"].as_str().or_else(|| step["inputs"]["inlineScript"].as_str());
+        assert!(is_own || script.is_some(), "a step without a script: {step}");
+        let mut command = workshop.script(&fill(script.unwrap_or_default()));
         command.env("TF_BUILD", "True").env("SYSTEM_OIDCREQUESTURI", format!("{}/oidc/azure", workshop.aws.url()));
         // Variables that are no secrets are in each step's environment.
         command.envs(variables.get("AWS.Region").map(|region| ("AWS_REGION", region)));
@@ -83,7 +90,9 @@ pub(crate) fn azure(workshop: &DocsEnv, pipeline: &Value) {
                 .env_remove("AWS_EC2_METADATA_DISABLED")
                 .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", workshop.aws.url());
         }
-        if let Some(task) = step["task"].as_str() {
+        if is_own {
+            command = own_task(workshop, &command, &step["inputs"], fill);
+        } else if let Some(task) = step["task"].as_str() {
             aws_shell_script(&mut command, task, &step["inputs"]);
         }
         for (name, value) in step["env"].as_object().into_iter().flatten() {
@@ -102,6 +111,28 @@ pub(crate) fn azure(workshop: &DocsEnv, pipeline: &Value) {
 fn azure_variable(text: &str) -> Option<(String, String)> {
     let (properties, value) = text.split_once(']')?;
     Some((properties.split(';').next()?.to_owned(), value.to_owned()))
+}
+
+/// Returns the process of the task of `integrations/azure`. As in the agent, a service connection is an ID in the input, and its
+/// data are variables.
+fn own_task(workshop: &DocsEnv, base: &Command, inputs: &Value, fill: impl Fn(&str) -> String) -> Command {
+    let scalar = |value: &Value| value.as_str().map_or_else(|| value.to_string(), &fill);
+    let mut inputs: Vec<_> =
+        inputs.as_object().unwrap().iter().map(|(name, value)| (name.as_str(), scalar(value))).collect();
+    let mut connections = Vec::new();
+    for (name, value) in &mut inputs {
+        if *name == "awsCredentials" {
+            assert_eq!(value, "aws-pusher");
+            *value = CONNECTION.into();
+            let [(_, id), (_, secret)] = keys();
+            let data = json!({"scheme": "UsernamePassword", "parameters": {"username": id, "password": secret}});
+            connections.push((format!("ENDPOINT_AUTH_{CONNECTION}"), data.to_string()));
+        }
+    }
+    let inputs: Vec<_> = inputs.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut command = task_of(&workshop.aws.ecr, base, &inputs, Path::new(&workshop.program()));
+    command.envs(connections);
+    command
 }
 
 /// The task, as its source has it: keys and region for the script, which runs where the sources are.
@@ -287,7 +318,7 @@ pub(crate) fn gitlab_job(workshop: &DocsEnv, job: &Value, folder: &Path, dotenv:
     let script = strings(&job["script"]).join("\n").replace("/kaniko/executor", &format!("{tools}/executor"));
     let mut command = workshop.script(&script);
     command.current_dir(folder).env("GITLAB_CI", "true").env("CI_PROJECT_DIR", folder);
-    command.env("CI_COMMIT_SHORT_SHA", "01234567").envs(dotenv);
+    command.env("CI_COMMIT_SHORT_SHA", "01234567");
     if job["image"].as_str().is_some_and(|image| image.starts_with(DEBUG_IMAGE)) {
         command.env("PATH", format!("{}:{}", workshop.installed(), workshop.path()));
     }
@@ -298,6 +329,8 @@ pub(crate) fn gitlab_job(workshop: &DocsEnv, job: &Value, folder: &Path, dotenv:
         assert!(string(token, "aud").starts_with("https://"));
         command.env(variable, "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln");
     }
+    // Variables of a project and of earlier jobs replace those of the job.
+    command.envs(dotenv);
     workshop.aws.finish(command)
 }
 

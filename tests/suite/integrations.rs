@@ -161,7 +161,7 @@ fn the_action_pushes_and_sets_its_outputs() {
     let env = DocsEnv::without_program();
     env.add_inputs();
     let mirror = Mirror::of(&env);
-    let inputs = mirror.inputs(&[
+    let mut inputs = mirror.inputs(&[
         ("archive", "image.tar"),
         ("target", "team/app:1\n  team/new:1\n"),
         ("tag", "stable,v1"),
@@ -172,6 +172,9 @@ fn the_action_pushes_and_sets_its_outputs() {
         ("platform", "linux/amd64"),
         ("arguments", "--role-session-name=ci\n--display-name\nPush; touch here; \"the\" 'image' *\n"),
     ]);
+    // One checksum for each kind of runner.
+    inputs.insert("checksum".into(), format!("{}\n{}\n", "0".repeat(64), mirror.checksum));
+    inputs.insert("download-url".into(), format!("{}/", mirror.server.url()));
     let (run, outputs) = action(&env, &inputs);
     let run = run.succeeds().stderr_has(&["Push; touch here; \"the\" 'image' *"]);
     assert!(!env.here().join("here").exists());
@@ -211,9 +214,11 @@ fn the_action_rejects_what_it_cannot_trust() {
     let wrong = "f".repeat(64);
     for (name, value, reason) in [
         ("checksum", wrong.as_str(), "does not have the expected checksum"),
-        ("checksum", "", "is not known here: set the input checksum"),
+        ("checksum", "", "The input checksum is missing: set it to the SHA-256 of the binary, from SHA256SUMS"),
+        ("checksum", " \n", "The input checksum is missing"),
         ("checksum", "abc\n::set-output name=x::y", "must be the SHA-256"),
         ("version", "1.0\n::warning::x", "must be a version such as 1.2.3"),
+        ("download-url", "--output=injected", "Cannot download"),
         ("version", "9.9.9", "Cannot download ecr-push-9.9.9"),
     ] {
         let mut inputs = mirror.inputs(&usual);
@@ -230,6 +235,23 @@ fn the_action_rejects_what_it_cannot_trust() {
     let (run, _) = action(&env, &inputs);
     run.fails_with(2);
     assert!(!env.here().join("injected").exists());
+    for (name, value, code, reason) in [
+        ("target", "", 2, "the target is missing"),
+        ("archive", "--version", 1, "cannot find the file --version"),
+        ("archive", "`touch injected`", 1, "cannot find the file `touch injected`"),
+        ("create-repository", "maybe", 2, "ECR_PUSH_CREATE_REPOSITORY must be true or false"),
+        ("arguments", "--tag a", 2, "--tag and its value are one argument, separated by a blank"),
+        ("tag", "a b/c", 2, "b/c"),
+        ("region", "Ireland", 2, "ECR_PUSH_REGION"),
+    ] {
+        let mut inputs = mirror.inputs(&usual);
+        inputs.insert(name.into(), value.into());
+        let (run, outputs) = action(&env, &inputs);
+        let run = run.fails_with(code);
+        assert!(run.stderr.contains(reason), "{name}: {}", run.stderr);
+        assert!(outputs.values().all(|value| value.contains("${{")), "{outputs:?}");
+        assert!(!env.here().join("injected").exists(), "{name}");
+    }
 }
 
 #[test]
@@ -280,7 +302,14 @@ fn the_component_pushes_and_passes_variables_on() {
     // Keys of the project's variables instead of a role.
     let (_, with_keys) = job(&[]);
     gitlab_job(&env, &with_keys, &env.here(), &keys().into_iter().collect()).succeeds();
-    // A wrong checksum, and a mirror that does not have the file.
+    // A project may have variables with common names.
+    let project =
+        ["ARCHIVE", "TARGET", "ARGUMENTS", "VERSION", "CHECKSUM", "URL"].map(|name| (name.into(), "x".into()));
+    gitlab_job(&env, &with_role, &env.here(), &project.into_iter().collect()).succeeds();
+    // No checksum, a wrong one, and a mirror that does not have the file.
+    let (_, none) = job(&[("checksum", "")]);
+    let run = gitlab_job(&env, &none, &env.here(), &Variables::new()).fails_with(1);
+    run.stderr_has(&["error: the input checksum is missing"]);
     let (_, wrong) = job(&[("checksum", &"0".repeat(64))]);
     let calls = env.calls();
     gitlab_job(&env, &wrong, &env.here(), &Variables::new()).fails_with(1);
@@ -292,7 +321,6 @@ fn the_component_pushes_and_passes_variables_on() {
 #[test]
 fn every_file_is_validated_or_run() {
     let known = [
-        "integrations/checksums.txt",
         "integrations/github/install.sh",
         "integrations/github/push.sh",
         "integrations/github/setup/action.yml",
@@ -302,6 +330,4 @@ fn every_file_is_validated_or_run() {
     // The extension for Azure Pipelines has tests of its own.
     let files = files("integrations").into_iter().filter(|path| !path.starts_with("integrations/azure/"));
     assert_eq!(files.collect::<Vec<_>>(), known);
-    let line = regex_lite::Regex::new(r"^[0-9a-f]{64}  ecr-push-[0-9.]+-[a-z0-9_-]+(\.exe)?$").unwrap();
-    assert!(read("integrations/checksums.txt").lines().all(|text| text.starts_with('#') || line.is_match(text)));
 }

@@ -100,7 +100,9 @@ impl Block {
             let words = words.map(|word| word.trim_matches(['\'', '"']));
             let line = line.trim_start().trim_start_matches("- ");
             let is_container = line.starts_with("image: registry.example/tools/ecr-push:") && !line.contains("-debug");
-            let is_integration = line.starts_with("uses: ecr-push/ecr-push@") || line.contains("/ecr-push/push@");
+            let is_integration = line.starts_with("uses: ecr-push/ecr-push@")
+                || line.contains("/ecr-push/push@")
+                || line.starts_with("task: EcrPush@");
             let is_call = !line.contains("ecr-push --version");
             words.filter(|word| *word == "ecr-push" && is_call).count() + usize::from(is_container || is_integration)
         };

@@ -27,6 +27,11 @@ fn target() -> String {
     format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
 }
 
+/// Returns the folder of a whole release, if one was built.
+fn whole() -> Option<PathBuf> {
+    std::env::var_os("ECR_PUSH_RELEASE").map(PathBuf::from)
+}
+
 /// Returns Debian's name of this CPU.
 fn debian() -> &'static str {
     if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" }
@@ -49,7 +54,7 @@ struct Release {
 impl Release {
     /// Builds one, if its tools are here.
     fn new() -> Option<Self> {
-        if let Some(whole) = std::env::var_os("ECR_PUSH_RELEASE") {
+        if let Some(whole) = whole() {
             let release = Self { root: tempfile::tempdir().unwrap() };
             let mut command = Command::new("cp");
             command.arg("-r").arg(whole).arg(release.folder());
@@ -148,8 +153,13 @@ fn every_file_of_a_release_installs_the_program_and_can_be_verified() {
     has_all_files(&release);
     each_way_of_the_page_leads_to_the_demo(&release);
     install_sh_takes_what_it_expects(&release);
+    install_sh_needs_little(&release);
     cargo_binstall_finds_its_files(&release);
     what_was_changed_is_rejected(&release);
+    if whole().is_some() {
+        the_list_of_components_is_one(&release);
+        the_extension_has_the_program(&release);
+    }
 }
 
 fn has_all_files(release: &Release) {
@@ -157,8 +167,11 @@ fn has_all_files(release: &Release) {
     let names = release.names();
     let mut expected: BTreeSet<String> =
         ["", ".tar.gz", ".oci.tar", ".cdx.json"].iter().map(|end| format!("{name}{end}")).collect();
-    if std::env::var_os("ECR_PUSH_BUSYBOX").is_some() {
+    if whole().is_some() || std::env::var_os("ECR_PUSH_BUSYBOX").is_some() {
         expected.insert(format!("{name}-debug.oci.tar"));
+    }
+    if whole().is_some() {
+        expected.insert(format!("ecr-push-{VERSION}.vsix"));
     }
     expected.extend(["SHA256SUMS", "install.sh"].map(str::to_owned));
     expected.extend([format!("ecr-push_{VERSION}_{}.deb", debian()), format!("ecr-push-{VERSION}.intoto.json")]);
@@ -232,6 +245,95 @@ fn install_sh_takes_what_it_expects(release: &Release) {
     release.script("sh install.sh --nope x", &place).fails_with(1).stderr_has(&["unknown argument --nope"]);
 }
 
+/// A machine with wget and without curl, a folder that cannot be written, no folder at all, and a program that does not run.
+fn install_sh_needs_little(release: &Release) {
+    let place = release.root.path().join("a small machine");
+    let bin = place.join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let found = |name: &str| {
+        let path = std::env::var_os("PATH").unwrap();
+        std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.exists())
+    };
+    let tools =
+        ["sh", "chmod", "cp", "cut", "mkdir", "mktemp", "mv", "rm", "sed", "sha256sum", "touch", "uname", "wget"];
+    for tool in tools {
+        let Some(path) = found(tool) else { return not_run(&format!("install.sh without curl (no {tool})")) };
+        std::os::unix::fs::symlink(path, bin.join(tool)).unwrap();
+    }
+    let run = |release: &Path, arguments: &[&str], home: Option<&Path>| {
+        let mut command = Command::new(bin.join("sh"));
+        command.arg(release.join("install.sh")).args(arguments).env_clear().env("PATH", &bin).current_dir(&place);
+        command.envs(home.map(|home| ("HOME", home)));
+        finish(command, String::new)
+    };
+    let server = FileServer::start(release.folder());
+    let to = text(&place.join("to"));
+    let url = format!("{}/", server.url());
+    let done = run(&release.folder(), &["--from", &url, "--to", &to], None).succeeds();
+    assert!(
+        done.stdout.starts_with(&format!("Installed ecr-push {VERSION} as {to}/ecr-push\nAdd ")),
+        "{}",
+        done.stdout
+    );
+
+    let nowhere = text(&place.join("bin/sh/below a file"));
+    let from = text(&release.folder());
+    let refused = run(&release.folder(), &["--from", &from, "--to", &nowhere], None).fails_with(1);
+    refused.stderr_has(&[&format!("error: cannot write to {nowhere}")]);
+    let refused = run(&release.folder(), &["--from", &from], None).fails_with(1);
+    refused.stderr_has(&["error: HOME is not set: use --to FOLDER"]);
+    // A program with the right checksum that this machine cannot run replaces nothing.
+    let other = place.join("other release");
+    fs::create_dir(&other).unwrap();
+    let name = format!("ecr-push-{VERSION}-{}", target());
+    fs::write(other.join(&name), "#!/nowhere\n").unwrap();
+    let script = fs::read_to_string(release.folder().join("install.sh")).unwrap();
+    let digest = |bytes: &[u8]| sha256(bytes).trim_start_matches("sha256:").to_owned();
+    let known = digest(&fs::read(release.binary()).unwrap());
+    fs::write(other.join("install.sh"), script.replace(&known, &digest(b"#!/nowhere\n"))).unwrap();
+    run(&other, &["--from", &text(&other), "--to", &to], None)
+        .fails_with(1)
+        .stderr_has(&[&format!("error: {name} does not run on this machine")]);
+    let installed = fs::read(place.join("to/ecr-push")).unwrap();
+    assert_eq!(digest(&installed), known, "the installed program is still there");
+    assert_eq!(fs::read_dir(place.join("to")).unwrap().count(), 1);
+}
+
+/// Reads the SBOM.
+fn the_list_of_components_is_one(release: &Release) {
+    let file = fs::read_to_string(release.folder().join(format!("ecr-push-{VERSION}-{}.cdx.json", target()))).unwrap();
+    let list: Value = serde_json::from_str(&file).unwrap();
+    assert_eq!((&list["bomFormat"], &list["specVersion"]), (&"CycloneDX".into(), &"1.5".into()));
+    assert_eq!(
+        (&list["metadata"]["component"]["name"], &list["metadata"]["component"]["version"]),
+        (&"ecr-push".into(), &VERSION.into())
+    );
+    let components = list["components"].as_array().unwrap();
+    for name in ["aws-lc-sys", "rustls", "tokio", "zstd-sys"] {
+        let component = components.iter().find(|component| component["name"] == name);
+        let component = component.unwrap_or_else(|| panic!("{name} is not listed"));
+        assert!(component["version"].is_string() && component["purl"].is_string() && component["licenses"].is_array());
+    }
+    for test_only in ["criterion", "proptest"] {
+        assert!(!components.iter().any(|component| component["name"] == test_only), "{test_only}");
+    }
+    let folder = text(&root());
+    assert!(!file.contains(&folder), "it names the folder of the build");
+}
+
+/// Reads the extension of Azure DevOps.
+fn the_extension_has_the_program(release: &Release) {
+    let place = release.root.path().join("extension");
+    fs::create_dir(&place).unwrap();
+    let script = format!("python3 -m zipfile -e ecr-push-{VERSION}.vsix '{}'", place.display());
+    release.script(&script, &place).succeeds();
+    let platform = if cfg!(target_arch = "x86_64") { "linux-x64" } else { "linux-arm64" };
+    let program = fs::read(place.join(format!("EcrPush/bin/{platform}/ecr-push"))).unwrap();
+    assert_eq!(sha256(&program), sha256(&fs::read(release.binary()).unwrap()));
+    let manifest = fs::read_to_string(place.join("extension.vsixmanifest")).unwrap();
+    assert!(manifest.contains("Microsoft.VisualStudio.Services"), "{manifest}");
+}
+
 /// Makes a copy of the release in which the last byte of each file is another one, and returns its folder.
 fn changed(release: &Release) -> PathBuf {
     let folder = release.root.path().join("changed");
@@ -282,7 +384,8 @@ fn what_was_changed_is_rejected(release: &Release) {
     fs::create_dir(&place).unwrap();
     let mut artifacts = BTreeSet::new();
     // A check is a script that names one or more files. Those with a network, or with a clone, are not run here.
-    for block in page.iter().filter(|block| !block.text.contains("https://rekor") && !block.text.contains(".ci/")) {
+    let is_here = |block: &&Block| !block.text.contains(".vsix") || whole().is_some();
+    for block in page.iter().filter(|block| !block.text.contains(".ci/")).filter(is_here) {
         if block.text.contains("skopeo ") && !is_installed("skopeo", "skopeo") {
             continue;
         }
@@ -303,8 +406,8 @@ fn what_was_changed_is_rejected(release: &Release) {
         }
     }
     let named = |end: &str| artifacts.iter().any(|name| name.ends_with(end));
-    for end in ["-gnu", ".tar.gz", ".oci.tar", ".cdx.json", ".deb", ".whl", ".intoto.json", "install.sh", "SHA256SUMS"]
-    {
+    let ends = ["-gnu", ".tar.gz", ".oci.tar", ".cdx.json", ".deb", ".whl", ".intoto.json", "install.sh", "SHA256SUMS"];
+    for end in ends.into_iter().chain(whole().map(|_| ".vsix")) {
         assert!(named(end), "no command of the page verifies {end}");
     }
 }

@@ -11,7 +11,7 @@ use super::archive_builder;
 use super::archive_contents::Source;
 use super::docker_registry::not_run;
 use super::ecr::Ecr;
-use super::harness::finish;
+use super::harness::{finish, wait_until};
 use super::stored_image::StoredImage;
 
 const MEMORY: u64 = 128 << 20;
@@ -24,7 +24,17 @@ struct ControlGroup {
 }
 
 impl ControlGroup {
-    /// Makes one with the limits, if that is possible here.
+    /// Makes one with the limits, or reports that it cannot be made here.
+    fn made(name: &str) -> Option<Self> {
+        let made = Self::new(name);
+        if made.is_none() {
+            not_run(
+                "limits of memory, processes and CPU (no control group can be made; root and a writable /sys/fs/cgroup)",
+            );
+        }
+        made
+    }
+
     fn new(name: &str) -> Option<Self> {
         let root = Path::new("/sys/fs/cgroup");
         let name = format!("ecr-push-{name}-{}", std::process::id());
@@ -63,10 +73,25 @@ impl ControlGroup {
 
     /// Returns how often the group ran into its limit of memory and a process was killed for it.
     fn killed(&self) -> u64 {
-        let text = |file: &str| self.folders.iter().find_map(|folder| fs::read_to_string(folder.join(file)).ok());
-        let events = text("memory.events").or_else(|| text("memory.oom_control")).unwrap();
+        let events = self.read("memory.events").or_else(|| self.read("memory.oom_control")).unwrap();
         let count = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
         count.unwrap().trim().parse().unwrap()
+    }
+}
+
+impl ControlGroup {
+    fn read(&self, file: &str) -> Option<String> {
+        self.folders.iter().find_map(|folder| fs::read_to_string(folder.join(file)).ok())
+    }
+
+    /// Returns for how many periods the kernel has limited the CPU of the group. It counts none without a limit.
+    fn cpu_periods(&self) -> u64 {
+        let stat = self.read("cpu.stat").unwrap();
+        stat.lines().find_map(|line| line.strip_prefix("nr_periods ")).unwrap().trim().parse().unwrap()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.folders.iter().all(|folder| fs::read_to_string(folder.join("cgroup.procs")).unwrap().is_empty())
     }
 }
 
@@ -78,11 +103,7 @@ impl Drop for ControlGroup {
 
 /// Pushes layers with these contents, which must succeed.
 fn push(name: &str, layers: &[Vec<u8>], options: &[&str]) {
-    let Some(group) = ControlGroup::new(name) else {
-        return not_run(
-            "limits of memory, processes and CPU (no control group can be made; root and a writable /sys/fs/cgroup)",
-        );
-    };
+    let Some(group) = ControlGroup::made(name) else { return };
     let ecr = Ecr::new();
     let archive = ecr.env.scratch("image.tar");
     let layers: Vec<_> = layers.iter().map(|bytes| archive_builder::tar_of("file", bytes)).collect();
@@ -91,7 +112,28 @@ fn push(name: &str, layers: &[Vec<u8>], options: &[&str]) {
     let program = ecr.command(&[&[&archive, "team/app:1"], options].concat());
     finish(group.command(&program), || ecr.story()).succeeds().stderr_has(&["3 of 3 layers uploaded"]);
     assert_eq!(group.killed(), 0, "the limit of memory is enough");
+    assert!(group.cpu_periods() > 0, "the CPU is limited");
     StoredImage::of_sandbox(&ecr, "team/app", "1").is(&Source::read(&archive, 0));
+}
+
+#[test]
+fn what_needs_more_memory_or_processes_is_stopped() {
+    let Some(group) = ControlGroup::made("more") else { return };
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(arguments[0]);
+        command.args(&arguments[1..]).current_dir("/");
+        finish(group.command(&command), String::new)
+    };
+    run(&["dd", "if=/dev/zero", "of=/dev/null", "bs=60M", "count=1"]).succeeds();
+    assert_eq!(group.killed(), 0);
+    assert_eq!(run(&["dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1"]).code, None);
+    assert!(group.killed() > 0);
+    let processes = |count: u64| format!("for n in $(seq {count}); do sleep 0.2 & done; wait");
+    run(&["sh", "-c", &processes(PIDS - 8)]).succeeds();
+    let refused = run(&["sh", "-c", &processes(PIDS + 8)]);
+    assert_ne!(refused.code, Some(0));
+    refused.stderr_has(&["ork"]);
+    wait_until("the processes have ended", || group.is_empty());
 }
 
 #[test]

@@ -50,5 +50,9 @@ child.on('error', (error) => {
 });
 
 child.on('exit', (code, signal) => {
+  // Such as SIGKILL, if the agent has no memory left.
+  if (signal) {
+    console.log(`##vso[task.complete result=Failed;]ecr-push was ended by the signal ${signal}.`);
+  }
   process.exitCode = signal ? 130 : code;
 });
