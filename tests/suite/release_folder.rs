@@ -317,7 +317,7 @@ fn the_list_of_components_is_one(release: &Release) {
     for test_only in ["criterion", "proptest"] {
         assert!(!components.iter().any(|component| component["name"] == test_only), "{test_only}");
     }
-    let folder = text(&root());
+    let folder = text(root());
     assert!(!file.contains(&folder), "it names the folder of the build");
 }
 
