@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::frame::Frame;
 use super::many::{Pushes, events_of_many, read_list};
@@ -34,7 +36,7 @@ pub(super) fn run(args: BatchArgs) -> Result<ExitCode> {
         (options.layers.concurrency, options.layers.large_concurrency) = (concurrency, large);
         options.layers.threads = threads;
     }
-    let done = runtime.block_on(push_all(batch, name));
+    let done = threads::run(&runtime, push_all(batch, name));
     // As after one push, the process does not wait for a thread that hangs.
     runtime.shutdown_background();
     done
@@ -67,25 +69,24 @@ async fn push_all(batch: Batch, name: String) -> Result<ExitCode> {
         pushers.insert(roles, pusher);
     }
     let pushes = Pushes::new(&frame, output, name, lines.len()).with(fail_fast, dry_run);
-    let archives = Archives::of(&lines);
+    let archives = Arc::new(Archives::of(&lines));
     let push = |Line { number, mut request, roles }: Line| {
-        let (pushers, archives, frame) = (&pushers, &archives, &frame);
+        // The roles of each line have a pusher.
+        let (pusher, archives, stop) = (pushers[&roles].clone(), Arc::clone(&archives), frame.cancel.clone());
         async move {
             let name = request.targets.first().map(ToString::to_string).unwrap_or_default();
             let name = format!("line {number}: {name}");
-            // The roles of each line have a pusher.
-            let pusher = &pushers[&roles];
             let sources: Vec<Source> = request.sources().map(|(source, _)| source.clone()).collect();
             let mut opened = Ok(());
             for source in std::iter::once(&mut request.source).chain(request.join.iter_mut().map(|(source, _)| source))
             {
-                match archives.open(pusher, source, frame).await {
+                match archives.open(&pusher, source, &stop).await {
                     Ok(archive) => *source = archive,
                     Err(error) => opened = Err(error),
                 }
             }
             let outcome = match opened {
-                Ok(()) => pusher.push(request, frame.cancel.clone()).await,
+                Ok(()) => pusher.push(request, stop).await,
                 Err(error) => Outcome::failed(&request, pusher.options(), error),
             };
             for source in &sources {
@@ -127,14 +128,14 @@ impl Archives {
     }
 
     /// Returns the archive of a line, open if other lines need it as well. They wait for the first that opens it.
-    async fn open(&self, pusher: &Pusher, source: &Source, frame: &Frame) -> Result<Source> {
+    async fn open(&self, pusher: &Pusher, source: &Source, stop: &CancellationToken) -> Result<Source> {
         let Some(shared) = id(source).and_then(|id| self.shared.get(&id)) else { return Ok(source.clone()) };
         let mut opened = shared.opened.lock().await;
         match &*opened {
             Some(opened) => Ok(opened.clone()),
             None if self.open.load(Ordering::Relaxed) >= MAX_OPEN => Ok(source.clone()),
             None => {
-                let archive = Source::Opened(pusher.open(source, &frame.cancel).await?);
+                let archive = Source::Opened(pusher.open(source, stop).await?);
                 self.open.fetch_add(1, Ordering::Relaxed);
                 *opened = Some(archive.clone());
                 Ok(archive)

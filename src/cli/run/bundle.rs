@@ -62,9 +62,12 @@ pub(super) async fn run(command: Push, bundle: Bundle, references: Option<Vec<Li
         let name = request.targets.first().map(ToString::to_string).unwrap_or_default();
         pushes.finish(&name, &Outcome::failed(&request, pusher.options(), error))?;
     }
-    let push = |request: PushRequest| async {
-        let name = request.targets.first().map(ToString::to_string).unwrap_or_default();
-        (name, pusher.push(request, frame.cancel.clone()).await)
+    let push = |request: PushRequest| {
+        let (pusher, stop) = (pusher.clone(), frame.cancel.clone());
+        async move {
+            let name = request.targets.first().map(ToString::to_string).unwrap_or_default();
+            (name, pusher.push(request, stop).await)
+        }
     };
     pushes.run(planned.requests.into_iter().map(push)).await
 }

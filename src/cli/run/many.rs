@@ -7,12 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::StreamExt as _;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use super::frame::Frame;
 use super::stderr::print_summary;
+use super::threads;
 use crate::archive::shown;
 use crate::cli::output::PushOutput;
 use crate::cli::push::PUSHES;
@@ -82,20 +82,20 @@ impl<'a> Pushes<'a> {
         Self { fail_fast, planned: dry_run.then(PlannedTotals::default), ..self }
     }
 
-    /// Runs the pushes, [`PUSHES`] at a time, and reports the whole run. Each of `jobs` is a push with the name of its image.
+    /// Runs the pushes, [`PUSHES`] at a time and each on any worker, and reports the whole run. Each of `jobs` is a push with the name of its image.
     ///
     /// # Errors
     /// If a result cannot be serialized, which is a bug.
     pub(super) async fn run<F>(mut self, mut jobs: impl ExactSizeIterator<Item = F>) -> Result<ExitCode>
     where
-        F: Future<Output = (String, Outcome)>,
+        F: Future<Output = (String, Outcome)> + Send + 'static,
     {
         let frame = self.frame;
         let text = format!("{}: {} to push", self.source, images(self.images.all));
         let entry = Entry::info("images", text).with("archive", self.source.as_str()).with("images", self.images.all);
         frame.log().log(&entry);
         let results = ResultWriter::start();
-        let mut pushing = FuturesUnordered::new();
+        let mut pushing = JoinSet::new();
         loop {
             let is_over = frame.cancel.is_cancelled() || (self.fail_fast && self.images.failed > 0);
             if results.sender.is_closed() {
@@ -108,10 +108,13 @@ impl<'a> Pushes<'a> {
                 && self.unsent.len() < PUSHES
                 && let Some(job) = jobs.next()
             {
-                pushing.push(job);
+                pushing.spawn(job);
             }
             tokio::select! {
-                Some((name, outcome)) = pushing.next(), if !pushing.is_empty() => self.finish(&name, &outcome)?,
+                Some(ended) = pushing.join_next() => {
+                    let (name, outcome) = threads::result_of(ended)?;
+                    self.finish(&name, &outcome)?;
+                }
                 Some(space) = results.space(), if !self.unsent.is_empty() => {
                     if let Some(line) = self.unsent.pop_front() {
                         space.send(line);

@@ -52,8 +52,8 @@ fn run(command: Command) -> Result<ExitCode> {
             let listed = push.bundle.as_ref().map(bundle::listed).transpose()?.flatten();
             let runtime = threads::for_push(&push.request, &mut push.options.layers)?;
             let done = match push.bundle.take() {
-                Some(bundle) => runtime.block_on(bundle::run(*push, bundle, listed)),
-                None => runtime.block_on(push::run(*push)),
+                Some(bundle) => threads::run(&runtime, bundle::run(*push, bundle, listed)),
+                None => threads::run(&runtime, push::run(*push)),
             };
             // The process does not wait for a thread that hangs in the operating system: in a name server or a dead drive.
             runtime.shutdown_background();

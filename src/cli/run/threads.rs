@@ -13,6 +13,7 @@ use crate::error::{Code, Error, Kind, Result};
 use crate::file::FileId;
 use crate::push::{LayerOptions, PushRequest};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinError;
 
 /// More are not counted: with so many nothing is short.
 const ENOUGH: usize = 64;
@@ -69,6 +70,26 @@ pub(super) fn for_requests() -> Result<Runtime> {
         return start(Builder::new_multi_thread().worker_threads(workers));
     }
     start(&mut Builder::new_current_thread())
+}
+
+/// Runs a push to its end, on a worker: connections are served there, so a request changes threads less often than it would
+/// between a worker and the calling thread.
+pub(super) fn run<T: Send + 'static>(
+    runtime: &Runtime,
+    push: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    result_of(runtime.block_on(runtime.spawn(push)))?
+}
+
+/// Returns the result of a task that ended. A panic goes on.
+///
+/// # Errors
+/// If the task was aborted.
+pub(super) fn result_of<T>(ended: std::result::Result<T, JoinError>) -> Result<T> {
+    ended.map_err(|ended| match ended.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Error::interrupted(),
+    })
 }
 
 fn workers() -> usize {
