@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::plan::PlannedLayer;
 use super::record::LayerRecord;
 use super::session::TargetSession;
@@ -12,7 +10,7 @@ use super::source::OfferedLayer;
 use crate::archive::Config;
 use crate::compress::{CompressionSpec, DataBlock, LayerSummary, Meter};
 use crate::error::{Advice, Result, Setting};
-use crate::registry::{self, Blob, LayerData, LayerStream, OpenedUpload};
+use crate::registry::{self, Blob, LayerStream, OpenedUpload};
 use crate::request_log::Subject;
 use crate::reuse::CachedLayer;
 
@@ -66,12 +64,8 @@ pub(super) async fn send_streamed(
 pub(super) async fn send_config(session: &TargetSession, config: &Config) -> Result<()> {
     let size = config.bytes.len() as u64;
     let stream = || {
-        let (sender, receiver) = mpsc::channel(2);
-        let piece = DataBlock { bytes: config.bytes.clone(), position: size };
         let summary = LayerSummary { digest: config.digest, size, diff_id: None };
-        // The channel has capacity for both.
-        let _sent = sender.try_send(LayerData::Data(piece)).and_then(|()| sender.try_send(LayerData::End(summary)));
-        LayerStream::own(receiver)
+        LayerStream::in_memory(DataBlock { bytes: config.bytes.clone(), position: size }, summary)
     };
     let subject = Subject::Config(config.digest);
     let blob = Blob { subject, identity: None, is_repeatable: true, meter: Arc::new(Meter::new(size)) };
@@ -81,9 +75,14 @@ pub(super) async fn send_config(session: &TargetSession, config: &Config) -> Res
     }
 }
 
+/// Returns what identifies the upload of a layer for the next run. `None` if that cannot resume it, or would not.
+pub(super) fn resume_identity(planned: &PlannedLayer) -> Option<String> {
+    planned.identity().filter(|_| registry::may_be_resumed(planned.layer.bytes.len()))
+}
+
 pub(super) fn blob(session: &TargetSession, layer: &LayerRecord) -> Blob {
     let subject = session.subject(&layer.planned);
-    Blob { subject, identity: layer.planned.identity(), is_repeatable: true, meter: Arc::clone(&layer.meter) }
+    Blob { subject, identity: resume_identity(&layer.planned), is_repeatable: true, meter: Arc::clone(&layer.meter) }
 }
 
 /// Notes in the layer cache what a layer has become.

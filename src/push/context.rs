@@ -7,6 +7,7 @@ use super::event::{Event, Events};
 use super::options::{Options, PushRequest};
 use super::policies::Policies;
 use super::run_blobs::RunBlobs;
+use super::small_layers::SmallLayers;
 use crate::compress::Pool;
 use crate::reuse::LayerCache;
 
@@ -20,7 +21,10 @@ pub(super) struct Run {
     pub(super) cache: LayerCache,
     /// Where blobs are, and which are being sent.
     pub(super) blobs: RunBlobs,
+    /// What compresses.
     pub(super) pool: Arc<Pool>,
+    /// Small layers that were sent.
+    pub(super) small: Arc<SmallLayers>,
 }
 
 impl Run {

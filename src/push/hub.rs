@@ -79,6 +79,12 @@ impl Hub {
                 drop(state);
                 return self.read_alone(layer);
             }
+            if let Some(stream) = self.reader.small.stream(layer) {
+                state.schedule.decline(target, &layer.id, Instant::now());
+                drop(state);
+                self.changed.notify_waiters();
+                return stream;
+            }
             state.schedule.join(target, &layer.id, Instant::now());
             let group = state.waiting.entry(layer.id).or_default();
             let demand = Arc::new(Demand::new(Arc::clone(&group.changed)));
@@ -95,7 +101,7 @@ impl Hub {
 
     /// Returns the bytes of a layer for one target, read for it alone.
     pub(super) fn read_alone(&self, layer: &PlannedLayer) -> LayerStream {
-        LayerStream::own(self.reader.read(layer))
+        self.reader.stream(layer)
     }
 
     /// Notes that a target does not need a layer.
@@ -251,7 +257,7 @@ mod tests {
     use crate::reuse::LayerCache;
 
     fn hub(targets: usize) -> Arc<Hub> {
-        let reader = LayerReader { pool: Arc::new(Pool::start(1)), events: Arc::new(|_| {}) };
+        let reader = LayerReader { pool: Arc::new(Pool::start(1)), small: Arc::default(), events: Arc::new(|_| {}) };
         Hub::new(targets, reader)
     }
 
@@ -376,7 +382,7 @@ mod tests {
                 counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             }
         });
-        (readings, LayerReader { pool: Arc::new(Pool::start(1)), events })
+        (readings, LayerReader { pool: Arc::new(Pool::start(1)), small: Arc::default(), events })
     }
 
     async fn len(mut stream: LayerStream) -> u64 {
@@ -403,6 +409,20 @@ mod tests {
             len(hub.join(1, &layer)).await
         };
         assert_eq!(tokio::join!(len(hub.join(0, &layer)), late), (3 << 20, 3 << 20));
+        assert_eq!(readings.load(std::sync::atomic::Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_small_layer_is_read_once_for_all_pushes() {
+        let (readings, reader) = counting();
+        let (mut layer, bytes) = (layer(), ByteSource::new(Arc::new(tempfile::tempfile().unwrap()), 0, 0));
+        layer.layer.bytes = bytes;
+        layer.id = LayerId::Stated(crate::oci::Digest::of(b""));
+        for targets in [1, 2] {
+            for _ in 0..2 {
+                assert_eq!(len(Hub::new(targets, reader.clone()).join(0, &layer)).await, 0);
+            }
+        }
         assert_eq!(readings.load(std::sync::atomic::Ordering::Relaxed), 1);
     }
 

@@ -47,6 +47,7 @@ mod savings;
 mod session;
 mod shard;
 mod shared;
+mod small_layers;
 mod source;
 mod spool;
 mod sync;

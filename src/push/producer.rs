@@ -7,10 +7,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::plan::PlannedLayer;
+use super::small_layers::{Gathering, SmallLayers};
 use super::{Event, Events};
 use crate::compress::{LayerSummary, Pool, ReadTimeline, compress};
 use crate::error::{Advice, Code, Error, Kind, Result};
-use crate::registry::LayerData;
+use crate::registry::{LayerData, LayerStream};
 
 /// How many blocks wait in a stream of a layer.
 pub(super) const BLOCKS: usize = 1;
@@ -19,6 +20,7 @@ pub(super) const BLOCKS: usize = 1;
 #[derive(Clone)]
 pub(super) struct LayerReader {
     pub(super) pool: Arc<Pool>,
+    pub(super) small: Arc<SmallLayers>,
     pub(super) events: Events,
 }
 
@@ -28,6 +30,11 @@ impl LayerReader {
         let (sender, receiver) = mpsc::channel(BLOCKS);
         self.read_into(layer, sender);
         receiver
+    }
+
+    /// Returns the bytes of a layer for one target.
+    pub(super) fn stream(&self, layer: &PlannedLayer) -> LayerStream {
+        self.small.stream(layer).unwrap_or_else(|| LayerStream::own(self.read(layer)))
     }
 
     /// Returns a producer of a layer that somebody else reads, and what it produces.
@@ -72,7 +79,9 @@ impl LayerProducer {
         let timeline = Arc::new(ReadTimeline::start());
         (self.reader.events)(Event::LayerReading { layer: self.layer.named(), timeline: Arc::clone(&timeline) });
         let watched = Watched { bytes, timeline: &timeline };
+        let mut gathering = Gathering::of(&self.layer);
         let compressed = compress(watched, layer.bytes.len(), *spec, &self.reader.pool, |piece| {
+            gathering.add(&piece.bytes);
             match timeline.blocked(|| self.sender.blocking_send(LayerData::Data(piece))) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_closed) => ControlFlow::Break(()),
@@ -84,6 +93,9 @@ impl LayerProducer {
             Err(error) => Err(nothing_tagged(layer.unreadable(error))),
             Ok(summary) => layer.check(*spec, &summary).map(|()| summary).map_err(nothing_tagged),
         };
+        if let Ok(summary) = end {
+            self.reader.small.retain(&self.layer, gathering, summary);
+        }
         self.end(end.clone());
         end.map(drop)
     }
@@ -178,7 +190,7 @@ mod tests {
     #[test]
     fn a_panic_is_not_an_interruption() {
         let layer = planned(layer(1), &[]);
-        let reader = LayerReader { pool: Arc::new(Pool::start(1)), events: Arc::new(|_| {}) };
+        let reader = LayerReader { pool: Arc::new(Pool::start(1)), small: Arc::default(), events: Arc::new(|_| {}) };
         let (producer, mut receiver) = reader.produce(&layer);
         let reading = std::thread::spawn(move || producer.run(&mut Broken));
         assert!(reading.join().is_err());

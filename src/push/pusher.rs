@@ -106,7 +106,8 @@ impl PusherBuilder {
             LayerCache::default()
         });
         let pool = Arc::new(Pool::start(options.layers.threads));
-        let run = Arc::new(Run { options, events, policies, cache, blobs: RunBlobs::default(), pool });
+        let (blobs, small) = (RunBlobs::default(), Arc::default());
+        let run = Arc::new(Run { options, events, policies, cache, blobs, pool, small });
         let registries = Arc::new(Registries::new(&run, trust));
         Ok(Pusher { run, registries })
     }
@@ -205,7 +206,8 @@ impl Pusher {
             Ok(opened) => opened,
             Err(error) => return outcome.of_failure(error),
         };
-        let layer_reader = LayerReader { pool: Arc::clone(&self.run.pool), events: Arc::clone(&self.run.events) };
+        let Run { pool, small, events, .. } = &*self.run;
+        let layer_reader = LayerReader { pool: Arc::clone(pool), small: Arc::clone(small), events: Arc::clone(events) };
         let hub = Hub::new(targets, layer_reader);
         let reader = if opened.is_some() { None } else { Some(reader) };
         let (source, sources) = source::Source::new(&context, &hub, reader);

@@ -13,7 +13,7 @@ use tracing::debug;
 
 use super::Event;
 use super::availability::available;
-use super::blob_upload::{blob, check_size, remember, send_config, send_streamed};
+use super::blob_upload::{blob, check_size, remember, resume_identity, send_config, send_streamed};
 use super::hub::Hub;
 use super::mount::{blob_mounting, not_mounted};
 use super::plan::{self, Blobs, Candidate, Evidence, LayerAction, PlannedLayer, Stored};
@@ -258,7 +258,7 @@ impl<'a> Uploader<'a> {
                 self.steps.push(Box::pin(async move {
                     let started = Instant::now();
                     let client = session.client.about(&session.subject(&layer.planned));
-                    let mounted = client.mount(&stored.digest, &from, layer.planned.identity().as_deref()).await;
+                    let mounted = client.mount(&stored.digest, &from, resume_identity(&layer.planned).as_deref()).await;
                     let mounted = match mounted {
                         Err(error) => Err(session.explain_upload(error).await),
                         mounted => mounted,

@@ -58,7 +58,7 @@ pub(crate) use open_upload::{Mount, OpenedUpload};
 pub(crate) use pacer::Pacer;
 pub(crate) use quirks::{ECR, Quirks};
 pub(crate) use rate::Rate;
-pub(crate) use resume_store::ResumeStore;
+pub(crate) use resume_store::{ResumeStore, may_be_resumed};
 pub(crate) use retry::RetryNotice;
 pub(crate) use stream::{Demand, LayerStream};
 pub(crate) use upload::{check_blob_size, upload};

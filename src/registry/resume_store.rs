@@ -21,6 +21,11 @@ use crate::oci::{Digest, Repository};
 /// again within two seconds at 100 Mbit/s.
 pub const MIN_RESUMABLE_SIZE: u64 = 16 << 20;
 
+/// Returns whether a layer of `total` bytes before compression may ever get an entry. Compression adds little.
+pub(crate) fn may_be_resumed(total: u64) -> bool {
+    total >= MIN_RESUMABLE_SIZE / 2
+}
+
 /// The maximum age of an entry: distribution removes sessions after 168 hours
 /// (<https://distribution.github.io/distribution/about/configuration/#maintenance>), and no registry is known to keep them
 /// longer.

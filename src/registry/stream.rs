@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::window::LayerData;
+use crate::compress::{DataBlock, LayerSummary};
 
 /// Reads the same blob again, from its first byte.
 type Reopen = Box<dyn FnOnce() -> mpsc::Receiver<LayerData> + Send + Sync>;
@@ -61,6 +62,14 @@ impl LayerStream {
     /// Creates a stream that no other upload shares.
     pub(crate) fn own(receiver: mpsc::Receiver<LayerData>) -> Self {
         Self { receiver, delivered: 0, skip: 0, shared: None }
+    }
+
+    /// Creates a stream of bytes that are in memory.
+    pub(crate) fn in_memory(bytes: DataBlock, summary: LayerSummary) -> Self {
+        let (sender, receiver) = mpsc::channel(2);
+        // The channel has capacity for both.
+        let _sent = sender.try_send(LayerData::Data(bytes)).and_then(|()| sender.try_send(LayerData::End(summary)));
+        Self::own(receiver)
     }
 
     /// Creates one of several streams of the same blob. The producer cuts it off by cancelling `is_cut_off` and dropping the
