@@ -31,6 +31,9 @@ const DEADLINE: Duration = Duration::from_secs(150);
 /// How long a push waits after Ctrl-C for requests in flight, and for the responses that close its sessions.
 const GRACE: Duration = Duration::from_millis(800);
 
+/// How long the sandbox may take to notice that a request was given up.
+const LATE: Duration = Duration::from_secs(10);
+
 /// How many requests a push may send before it counts as endless. The most that a schedule takes are a few hundred.
 const MOST_REQUESTS: usize = 5000;
 
@@ -245,6 +248,8 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
         () = ctrl_c(schedule.interruption, &sandbox, &cancel, &pressed) => unreachable!("it never returns"),
     };
     let took = started.elapsed();
+    // A request that was given up is in the log once the sandbox has noticed. One that it never notices is no reason to fail.
+    let _never = tokio::time::timeout(LATE, no_request_is_under_way(&sandbox)).await;
     let log = sandbox.log();
     tell(&story, &log);
     let pushers = ended?;
@@ -303,6 +308,13 @@ async fn run(schedule: Schedule, name: String, samples: Arc<Samples>, story: Sto
         again: usize::from(failed.is_some()),
         slow: case.struck.slow,
     })
+}
+
+/// Waits until the sandbox serves no request.
+async fn no_request_is_under_way(sandbox: &Sandbox) {
+    while sandbox.requests_under_way() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Runs the schedules of these seeds, and returns their figures with what was found.
