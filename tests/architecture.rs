@@ -26,7 +26,7 @@ const NEVER: [(&str, &[&str]); 4] = [
 ];
 
 /// What the sandbox may use: a parser shared by product and fake would hide its own faults.
-const SANDBOX: [&str; 3] = ["error", "file", "oci"];
+const SANDBOX: [&str; 4] = ["error", "file", "oci", "sync"];
 
 /// Whether code in one module may name the other.
 fn may_use(module: &str, other: &str) -> bool {

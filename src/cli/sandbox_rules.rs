@@ -39,14 +39,16 @@ pub(super) struct SandboxRulesArgs {
 impl SandboxRulesArgs {
     /// Reads the files and returns the rules.
     pub(super) fn read(&self) -> Result<Rules> {
-        let mut rules =
-            Rules { delay: self.delay, rates: self.limits, immutable: self.immutable_tags, ..Rules::default() };
+        let mut rules = Rules {
+            delay: self.delay,
+            rates: self.limits,
+            immutable: self.immutable_tags,
+            token_lifetime: self.token_lifetime,
+            ..Rules::default()
+        };
         rules.faults = self.fault.iter().map(|fault| fault.parse()).collect::<Result<_>>()?;
         if let Some(path) = &self.faults {
             rules.faults.extend(Fault::of_lines(&text_of(path)?)?);
-        }
-        if let Some(lifetime) = self.token_lifetime {
-            rules.token_lifetime = lifetime;
         }
         rules.scan_findings =
             self.scan_findings.as_deref().map(|path| ScanFindings::of_json(&text_of(path)?)).transpose()?;

@@ -9,11 +9,15 @@ use futures_util::{StreamExt as _, stream};
 
 use super::faults::Trouble;
 
+/// Returns the status of a fault.
+pub(super) fn status_of(number: u16) -> StatusCode {
+    StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
 /// Returns a response of a proxy instead of the service.
 pub(super) fn page(status: u16, title: &str) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let page = format!("<!DOCTYPE html>\n<html>\n<head><title>{title}</title></head>\n<body>No.</body>\n</html>\n");
-    let mut response = reply(status, page);
+    let mut response = reply(status_of(status), page);
     set(&mut response, "content-type", "text/html");
     response
 }
@@ -38,9 +42,9 @@ pub(super) fn set(response: &mut Response, name: &'static str, value: impl AsRef
 }
 
 /// Returns a response in JSON.
-pub(super) fn json(status: u16, body: String) -> Response {
-    let mut response = reply(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body);
-    set(&mut response, "content-type", "application/json");
+pub(super) fn json(status: StatusCode, body: impl Into<Body>) -> Response {
+    let mut response = reply(status, body);
+    set(&mut response, "content-type", "application/json; charset=utf-8");
     response
 }
 
@@ -48,7 +52,7 @@ pub(super) fn json(status: u16, body: String) -> Response {
 pub(super) async fn changed(mut response: Response, trouble: Trouble) -> Response {
     match trouble {
         Trouble::TellStatus(status) | Trouble::Unconfirmed(status) if response.status().is_success() => {
-            *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+            *response.status_mut() = status_of(status);
             if matches!(trouble, Trouble::Unconfirmed(_)) {
                 response.headers_mut().remove("docker-content-digest");
             }

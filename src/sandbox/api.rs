@@ -16,7 +16,7 @@ mod repositories;
 mod scans;
 mod templates;
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
@@ -24,8 +24,9 @@ use serde_json::{Value, json};
 
 use self::call::{Call, with};
 use self::exception::{Exception, Outcome};
+use super::answer::status_of;
 use super::exchange::Exchange;
-use super::faults::{Trouble, http_date};
+use super::faults::{Trouble, compact};
 use super::repository::Settings;
 use super::{Registry, identity, reply, set};
 use crate::oci::Repository;
@@ -63,7 +64,7 @@ pub(super) async fn answer(registry: &Registry, exchange: &mut Exchange) -> Resp
 pub(super) fn injected(registry: &Registry, trouble: &Trouble) -> Response {
     let exception = match trouble {
         Trouble::Status { status, code, message } => Exception {
-            status: StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            status: status_of(*status),
             ..Exception::new(if code.is_empty() { exception_of(*status) } else { code }, message)
         },
         Trouble::Throttle { .. } | Trouble::ThrottleUntil(_) => {
@@ -131,14 +132,12 @@ async fn serve(registry: &Registry, exchange: &mut Exchange) -> Outcome {
     let other = input["registryId"].as_str().map(|id| registry.of_account(id)).transpose()?;
     let registry = other.as_ref().unwrap_or(registry);
     let repository = repository_of(&input);
-    if let Some(message) = registry.denial(&action, repository.as_ref()) {
-        return Err(Exception::new("AccessDeniedException", message));
-    }
+    registry.allow(&action, repository.as_ref())?;
     let (service, name) = action.split_once(':').unwrap_or_default();
     let handler = operations::handler(service, name)?;
     let model = model::service(service);
     model.check(&model.operations[name].input, "", &input)?;
-    match (exchange.trouble(), &repository) {
+    match (&exchange.trouble, &repository) {
         (Some(Trouble::LoseRace), Some(name)) => {
             registry.store.create(name, Settings::default())?;
         }
@@ -161,19 +160,9 @@ fn repository_of(input: &Value) -> Option<Repository> {
 /// (20261122T082000Z - 5 min.)` (<https://github.com/aws/aws-sdk-js/issues/527>).
 fn expired(registry: &Registry, exchange: &Exchange) -> String {
     let signed = exchange.header("x-amz-date").unwrap_or_default();
-    let now = SystemTime::now() + registry.rules(|rules| rules.clock_ahead);
+    let now = registry.server.now();
     let (least, now) = (compact(now - Duration::from_secs(5 * 60)), compact(now));
     format!("Signature expired: {signed} is now earlier than {least} ({now} - 5 min.)")
-}
-
-/// Formats a time as in signatures.
-fn compact(time: SystemTime) -> String {
-    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
-    let text = http_date(time);
-    let words: Vec<&str> = text.split(' ').collect();
-    let [_, day, month, year, clock, _] = words[..] else { return text };
-    let month = MONTHS.find(month).unwrap_or_default() / 3 + 1;
-    format!("{year}{month:02}{day}T{}Z", clock.replace(':', ""))
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use super::refusal::Refusal;
 use super::route::query_value;
 use super::rules::{Absent, BlobMounting, ClosedTwice, CreationTemplate, LayerState, Locations, Parts, UploadStatus};
 use super::store::{Feed, NoSession};
-use super::upload::{Blob, Incomplete, LARGEST_PART, Upload};
-use super::{Registry, api, bucket, empty, set};
+use super::upload::{Blob, Incomplete, LARGEST_PART, Upload, WrongOffset};
+use super::{Registry, answer, api, bucket, empty, set};
 use crate::oci::{Digest, Repository};
 
 /// `POST .../blobs/uploads/`: opens a session. There is no `Docker-Upload-UUID` in the answer
@@ -26,14 +26,11 @@ pub(super) fn begin(registry: &Registry, exchange: &Exchange, name: &Repository)
             (None, Absent::HangUp) => return Err(Refusal::HangUp),
         }
     }
-    let mut response = empty(StatusCode::ACCEPTED);
     if let Some(digest) = mount(registry, exchange, name)? {
-        *response.status_mut() = StatusCode::CREATED;
-        set(&mut response, "location", location(registry, exchange, name, &digest.to_string()));
-        set(&mut response, "docker-content-digest", digest.to_string());
-        return Ok(response);
+        return Ok(completed(registry, exchange, name, &digest));
     }
     let id = registry.begin_upload(name)?;
+    let mut response = empty(StatusCode::ACCEPTED);
     set(&mut response, "location", location(registry, exchange, name, &format!("uploads/{id}")));
     let is_quay = registry.rules(|rules| rules.upload_status) == UploadStatus::Counted;
     set(&mut response, "range", if is_quay { "bytes=0--1" } else { "0-0" });
@@ -45,14 +42,10 @@ pub(super) fn begin(registry: &Registry, exchange: &Exchange, name: &Repository)
 
 /// The template by which a push creates a repository: that with the longest prefix.
 fn template(registry: &Registry, name: &Repository) -> Option<CreationTemplate> {
-    registry.rules(|rules| {
-        let on_push =
-            rules.templates.iter().filter(|template| template.applied_for.iter().any(|it| it == "CREATE_ON_PUSH"));
-        on_push
-            .filter_map(|template| Some((template.fit(name.as_str())?, template)))
-            .max_by_key(|(fit, _)| *fit)
-            .map(|(_, template)| template.clone())
-    })
+    let templates = registry.templates().into_iter();
+    let on_push = templates.filter(|template| template.applied_for.iter().any(|it| it == "CREATE_ON_PUSH"));
+    let fits = on_push.filter_map(|template| Some((template.fit(name.as_str())?, template)));
+    fits.max_by_key(|(fit, _)| *fit).map(|(_, template)| template)
 }
 
 /// Tries what `?mount=` asks for. Where it can't be done, the request is a plain start.
@@ -61,18 +54,13 @@ fn mount(registry: &Registry, exchange: &Exchange, name: &Repository) -> Result<
     let digest = value("mount").and_then(|digest| digest.parse::<Digest>().ok());
     let from = value("from").and_then(|from| from.parse::<Repository>().ok());
     let (Some(digest), Some(from)) = (digest, from) else { return Ok(None) };
-    match registry.rules(|rules| rules.blob_mounting.clone()) {
-        BlobMounting::Disabled => Ok(None),
-        BlobMounting::Enabled => {
-            let is_mounted = registry.permit("ecr:GetDownloadUrlForLayer", &from).is_ok()
-                && registry.store.mount(&digest, &from, name)?;
-            Ok(is_mounted.then_some(digest))
-        }
-        BlobMounting::Refused { status, code } => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::METHOD_NOT_ALLOWED);
-            Err(Refusal::new(status, &code, "This registry mounts no blobs"))
-        }
+    if let BlobMounting::Refused { status, code } = registry.rules(|rules| rules.blob_mounting.clone()) {
+        return Err(Refusal::new(answer::status_of(status), &code, "This registry mounts no blobs"));
     }
+    let is_mounted = registry.setting("BLOB_MOUNTING").as_deref() == Some("ENABLED")
+        && registry.permit("ecr:GetDownloadUrlForLayer", &from).is_ok()
+        && registry.store.mount(&digest, &from, name)?;
+    Ok(is_mounted.then_some(digest))
 }
 
 /// Where `rest` is below the repository's blobs, by the host that the client asked.
@@ -100,7 +88,7 @@ fn feed<'a>(registry: &'a Registry, exchange: &Exchange, name: &Repository, id: 
     registry.store.feed(name, id, interrupted).map_err(|no_session| match no_session {
         NoSession::Unknown => Refusal::no_session(id, name, &registry.account),
         // Another request is still at it, so whatever this one has does not follow.
-        NoSession::Busy(received) => Refusal::wrong_offset(received, received + 1),
+        NoSession::Busy(received) => WrongOffset { stated: received, expected: received + 1 }.into(),
     })
 }
 
@@ -117,13 +105,13 @@ pub(super) async fn add(
 ) -> Result<Response, Refusal> {
     let mut feed = feed(registry, exchange, name, id)?;
     let parts = registry.rules(|rules| rules.parts.clone());
-    feed = receive(registry, exchange, feed, &parts).await?;
+    receive(registry, exchange, &mut feed, &parts).await?;
     let (status, received) = match parts {
-        Parts::Ecr => (StatusCode::CREATED, feed.upload()?.first_part()),
-        _ => (StatusCode::ACCEPTED, feed.upload()?.received()),
+        Parts::Ecr => (StatusCode::CREATED, feed.upload()?.first_part),
+        _ => (StatusCode::ACCEPTED, feed.upload()?.received),
     };
     let last = received.saturating_sub(1);
-    feed.release();
+    drop(feed);
     let mut response = empty(status);
     set(&mut response, "location", location(registry, exchange, name, &format!("uploads/{id}")));
     set(&mut response, "range", format!("0-{last}"));
@@ -150,13 +138,9 @@ pub(super) async fn complete(
     let parts = registry.rules(|rules| rules.parts.clone());
     let mut feed = feed(registry, exchange, name, id)?;
     if exchange.announces_body() {
-        feed = receive(registry, exchange, feed, &parts).await?;
+        receive(registry, exchange, &mut feed, &parts).await?;
     } else if feed.upload()?.is_spoiled() {
-        let spoiled = feed.upload()?.expects(None);
-        feed.release();
-        return Err(
-            spoiled.map_or_else(|wrong| Refusal::wrong_offset(wrong.stated, wrong.expected), |()| Refusal::HangUp)
-        );
+        feed.upload()?.expects(None)?;
     }
     let is_kept = registry.rules(|rules| rules.layers == LayerState::ArchivedAndKept)
         && registry.look(name, |repo| repo.blobs.contains_key(&digest))?;
@@ -203,31 +187,23 @@ fn completed(registry: &Registry, exchange: &Exchange, name: &Repository, digest
     response
 }
 
-/// Where a body says it belongs.
-#[derive(Clone, Copy)]
-struct ContentRange {
-    start: u64,
-    length: u64,
-}
-
-/// Reads `START-END`. That is the form of the specification, without the `bytes` of HTTP
+/// Reads `START-END`: the first byte, and the length. That is the form of the specification, without the `bytes` of HTTP
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#pushing-a-blob-in-chunks>).
-fn content_range(exchange: &Exchange, parts: &Parts) -> Result<Option<ContentRange>, Refusal> {
+fn content_range(exchange: &Exchange, parts: &Parts) -> Result<Option<(u64, u64)>, Refusal> {
     if !exchange.headers.contains_key(header::CONTENT_RANGE) {
         return Ok(None);
     }
     let text = exchange.header(header::CONTENT_RANGE).unwrap_or_default();
     let ends = text.split_once('-').and_then(|(start, end)| Some((digits(start)?, digits(end)?)));
-    let range =
-        ends.and_then(|(start, end)| Some(ContentRange { start, length: end.checked_sub(start)?.checked_add(1)? }));
-    let range = range.ok_or_else(|| Refusal::upload(format!("Invalid Content-Range '{text}'")))?;
+    let range = ends.and_then(|(start, end)| Some((start, end.checked_sub(start)?.checked_add(1)?)));
+    let (start, length) = range.ok_or_else(|| Refusal::upload(format!("Invalid Content-Range '{text}'")))?;
     // That ECR refuses it is known (https://github.com/dotnet/sdk-container-builds/issues/424), its words are not.
-    if *parts == Parts::Ecr && range.length > LARGEST_PART {
-        return Err(Refusal::upload(format!("The layer part has {} bytes, and 10MB is the most", range.length)));
+    if *parts == Parts::Ecr && length > LARGEST_PART {
+        return Err(Refusal::upload(format!("The layer part has {length} bytes, and 10MB is the most")));
     }
     match exchange.header(header::CONTENT_LENGTH) {
-        Some(length) if digits(length.trim()) != Some(range.length) => Err(other_length(text)),
-        _ => Ok(Some(range)),
+        Some(stated) if digits(stated.trim()) != Some(length) => Err(other_length(text)),
+        _ => Ok(Some((start, length))),
     }
 }
 
@@ -242,63 +218,48 @@ fn other_length(range: &str) -> Refusal {
 /// What the registry has against a body for that session, whatever is in it.
 fn object(exchange: &Exchange, upload: &Upload, parts: &Parts) -> Result<(), Refusal> {
     match parts {
-        Parts::Refused { status, code }
-            if exchange.headers.contains_key(header::CONTENT_RANGE) || upload.is_begun() =>
-        {
-            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::METHOD_NOT_ALLOWED);
-            Err(Refusal::new(status, code, "This registry takes no blobs in parts"))
+        Parts::Refused { status, code } if exchange.headers.contains_key(header::CONTENT_RANGE) || upload.is_begun => {
+            Err(Refusal::new(answer::status_of(*status), code, "This registry takes no blobs in parts"))
         }
-        Parts::AtLeast(least) if (1..*least).contains(&upload.last_part()) => {
-            Err(Refusal::small_part(upload.last_part(), *least))
+        Parts::AtLeast(least) if (1..*least).contains(&upload.last_part) => {
+            // The table of the reference registry has nothing closer.
+            let message = format!("The part before this one has {} bytes, and {least} is the least", upload.last_part);
+            Err(Refusal::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message))
         }
         _ => Ok(()),
     }
 }
 
 /// Takes a body into a session.
-async fn receive<'a>(
+async fn receive(
     registry: &Registry,
     exchange: &mut Exchange,
-    mut feed: Feed<'a>,
+    feed: &mut Feed<'_>,
     parts: &Parts,
-) -> Result<Feed<'a>, Refusal> {
-    let range = object(exchange, feed.upload()?, parts).and_then(|()| content_range(exchange, parts));
-    let range = match range {
-        Ok(range) => range,
-        Err(refusal) => {
-            feed.release();
-            return Err(refusal);
-        }
-    };
-    if let Err(wrong) = feed.upload()?.expects(range.map(|range| range.start)) {
-        feed.release();
-        return Err(Refusal::wrong_offset(wrong.stated, wrong.expected));
-    }
+) -> Result<(), Refusal> {
+    object(exchange, feed.upload()?, parts)?;
+    let range = content_range(exchange, parts)?;
+    feed.upload()?.expects(range.map(|(start, _)| start))?;
     // Where the length is known, so is what becomes of it; otherwise the disk fills up in the middle.
     let length = exchange.header(header::CONTENT_LENGTH).and_then(|length| digits(length.trim()));
-    let length = range.map(|range| range.length).or(length).unwrap_or_default();
-    if let Err(full) = feed.check_room(length, registry.rules(|rules| rules.space)) {
-        feed.release();
-        return Err(full.into());
-    }
-    let before = feed.upload()?.received();
-    // Returning early from here on drops the session as cut.
+    let length = range.map(|(_, length)| length).or(length).unwrap_or_default();
+    feed.check_room(length, registry.rules(|rules| rules.space))?;
+    let before = feed.upload()?.received;
+    feed.begin_part();
     while let Some(piece) = exchange.piece().await {
         let Ok(piece) = piece else { return Err(Refusal::HangUp) };
         let upload = feed.upload()?;
-        let after = upload.received() - before + piece.len() as u64;
-        if range.is_some_and(|range| after > range.length) {
+        let after = upload.received - before + piece.len() as u64;
+        if range.is_some_and(|(_, length)| after > length) {
             return Err(other_length(exchange.header(header::CONTENT_RANGE).unwrap_or_default()));
         }
         feed.write(piece, registry.rules(|rules| rules.space))?;
     }
-    let upload = feed.upload()?;
-    let length = upload.received() - before;
-    if range.is_some_and(|range| length != range.length) {
+    let length = feed.upload()?.received - before;
+    if range.is_some_and(|(_, stated)| length != stated) {
         return Err(other_length(exchange.header(header::CONTENT_RANGE).unwrap_or_default()));
     }
-    upload.end_part(length);
-    Ok(feed)
+    Ok(feed.end_part(length)?)
 }
 
 /// `GET` on a session: how much arrived, where the rules let it be asked.
@@ -314,10 +275,8 @@ pub(super) fn status(
     }
     let mut feed = feed(registry, exchange, name, id)?;
     let upload = feed.upload()?;
-    let bytes = if status == UploadStatus::Stuck { upload.first_part() } else { upload.received() };
-    let spoiled = upload.is_spoiled();
-    feed.release();
-    if spoiled {
+    let bytes = if status == UploadStatus::Stuck { upload.first_part } else { upload.received };
+    if upload.is_spoiled() {
         return Err(Refusal::no_session(id, name, &registry.account));
     }
     let mut response = empty(StatusCode::NO_CONTENT);

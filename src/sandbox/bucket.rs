@@ -5,7 +5,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{Method, StatusCode, header};
@@ -13,11 +13,11 @@ use axum::response::Response;
 use futures_util::stream;
 
 use super::exchange::{Ending, Exchange};
-use super::faults::{Trouble, utc};
+use super::faults::{Trouble, compact};
 use super::route::query_value;
 use super::server::{Registry, Server};
 use super::upload::Blob;
-use super::{blobs, reply, set};
+use super::{answer, blobs, reply, set};
 use crate::oci::{Digest, Repository};
 
 /// What requests to the bucket are called in the log.
@@ -27,6 +27,9 @@ pub(super) const PATH: &str = "/layer-bucket/";
 /// The lifetime of a signed URL (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_GetDownloadUrlForLayer.html>).
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
 
+/// The last parameter of a signed URL.
+const SIGNATURE: &str = "&X-Amz-Signature=";
+
 /// Returns a URL of a blob's bytes that needs no credentials.
 ///
 /// Its host has another *name* than the registry's, as on AWS: clients compare names without ports, and forward their
@@ -34,23 +37,12 @@ const LIFETIME: Duration = Duration::from_secs(60 * 60);
 pub(super) fn signed_url(registry: &Registry, exchange: &Exchange, name: &Repository, digest: &Digest) -> String {
     let (account, region, server) = (&registry.account, &registry.region, &registry.server);
     let path = format!("{PATH}{account}/{region}/{name}/{digest}");
-    let signed = compact(now(server));
-    let signature = server.logins.sign(&format!("{path}?{signed}"));
     let host = other_name(&exchange.host(server.address), exchange.local_ip(), server.address.port());
-    let lifetime = LIFETIME.as_secs();
-    format!(
-        "http://{host}{path}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date={signed}&X-Amz-Expires={lifetime}\
-         &X-Amz-SignedHeaders=host&X-Amz-Signature={signature}"
-    )
-}
-
-fn now(server: &Server) -> SystemTime {
-    SystemTime::now() + server.rules(|rules| rules.clock_ahead)
-}
-
-/// Formats a time as in signatures: `20261130T120000Z`.
-fn compact(time: SystemTime) -> String {
-    utc(time).replace(['-', ':'], "")
+    let (signed, lifetime) = (compact(server.now()), LIFETIME.as_secs());
+    let object = format!(
+        "{path}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date={signed}&X-Amz-Expires={lifetime}&X-Amz-SignedHeaders=host"
+    );
+    format!("http://{host}{object}{SIGNATURE}{}", server.logins.sign(&object))
 }
 
 /// Returns another name, with a port, of the host that a client asked: one that every client resolves.
@@ -80,11 +72,10 @@ pub(super) fn serve(server: &Arc<Server>, exchange: &mut Exchange) -> Response {
                        string parameter or the Authorization header should be specified";
         return refuse(StatusCode::BAD_REQUEST, "InvalidArgument", message);
     }
-    match exchange.trouble() {
+    match &exchange.trouble {
         Some(Trouble::HangUp | Trouble::Reset | Trouble::HalfClose) => return exchange.end_response(Ending::Cut),
         Some(Trouble::Status { status, code, message }) => {
-            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            return refuse(status, code, message);
+            return refuse(answer::status_of(*status), code, message);
         }
         Some(Trouble::Throttle { .. }) => {
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "SlowDown", "Please reduce your request rate.");
@@ -92,14 +83,14 @@ pub(super) fn serve(server: &Arc<Server>, exchange: &mut Exchange) -> Response {
         _ => {}
     }
     let (path, query) = (exchange.uri.path(), exchange.uri.query());
-    let signed = query_value(query, "X-Amz-Date").unwrap_or_default();
-    let signature = query_value(query, "X-Amz-Signature").unwrap_or_default();
+    let object = exchange.uri.path_and_query().map_or("", |object| object.as_str());
+    let (object, signature) = object.split_once(SIGNATURE).unwrap_or_default();
     // The signature is that of a GET.
-    if signature != server.logins.sign(&format!("{path}?{signed}")) || exchange.method != Method::GET {
+    if signature != server.logins.sign(object) || exchange.method != Method::GET {
         return refuse(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied");
     }
     // Times in this format are in the order of their texts.
-    if signed < compact(now(server) - LIFETIME) {
+    if query_value(query, "X-Amz-Date").unwrap_or_default() < compact(server.now() - LIFETIME) {
         return refuse(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired");
     }
     let Some(blob) = find(server, path) else {

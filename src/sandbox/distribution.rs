@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 use super::exchange::{Ending, Exchange};
 use super::faults::Trouble;
 use super::logins::Access;
-use super::manifest::{self, Place};
+use super::manifest::{self, Sent};
 use super::refusal::Refusal;
-use super::repository::{Image, LARGEST_MANIFEST, NotDeleted};
+use super::repository::LARGEST_MANIFEST;
 use super::route::{Route, query_value};
 use super::rules::{Asks, Parts};
-use super::{Registry, blobs, empty, reply, set, tokens};
+use super::{Registry, answer, blobs, empty, reply, set, tokens};
 use crate::oci::{Digest, Repository};
 
 /// Responds to a request to the registry.
@@ -21,11 +21,11 @@ pub(super) async fn answer(registry: &Registry, exchange: &mut Exchange, route: 
     if let Parts::AtMost(most) = registry.rules(|rules| rules.parts.clone()) {
         exchange.limit(most);
     }
-    if exchange.is_too_large() {
+    if exchange.is_too_large {
         return refuse_by_proxy();
     }
     let outcome = serve(registry, exchange, route).await;
-    if exchange.is_too_large() {
+    if exchange.is_too_large {
         return refuse_by_proxy();
     }
     let mut response = outcome.unwrap_or_else(|refusal| refuse(registry, exchange, refusal));
@@ -89,8 +89,7 @@ pub(super) fn injected(registry: &Registry, exchange: &mut Exchange, trouble: &T
     let refusal = match trouble {
         Trouble::Status { status, code, message } => {
             let code = if code.is_empty() { code_of(*status) } else { code };
-            let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Refusal::new(status, code, message)
+            Refusal::new(answer::status_of(*status), code, message)
         }
         Trouble::Throttle { .. } | Trouble::ThrottleUntil(_) => Refusal::Custom {
             status: StatusCode::TOO_MANY_REQUESTS,
@@ -101,9 +100,7 @@ pub(super) fn injected(registry: &Registry, exchange: &mut Exchange, trouble: &T
         },
         _ => Refusal::HangUp,
     };
-    let mut response = refuse(registry, exchange, refusal);
-    set(&mut response, "docker-distribution-api-version", "registry/2.0");
-    response
+    refuse(registry, exchange, refusal)
 }
 
 /// Returns the error code that a status stands for where a fault names none.
@@ -119,19 +116,12 @@ fn code_of(status: u16) -> &'static str {
 
 /// Returns an error response with a request ID, as the API's responses have.
 fn refuse(registry: &Registry, exchange: &mut Exchange, refusal: Refusal) -> Response {
-    let mut response = say_no(registry, exchange, refusal);
-    set(&mut response, "x-amzn-requestid", registry.uuid());
-    response
-}
-
-fn say_no(registry: &Registry, exchange: &mut Exchange, refusal: Refusal) -> Response {
-    match refusal {
+    let mut response = match refusal {
         // The response to a HEAD has no body.
         Refusal::Custom { status, .. } if exchange.method == Method::HEAD => empty(status),
         Refusal::Custom { status, code, message, retry_after, .. } => {
             let body = json!({"errors": [{"code": code, "message": message}]});
-            let mut response = reply(status, body.to_string());
-            set(&mut response, "content-type", "application/json; charset=utf-8");
+            let mut response = answer::json(status, body.to_string());
             if let Some(when) = retry_after {
                 set(&mut response, "retry-after", when);
             }
@@ -149,8 +139,8 @@ fn say_no(registry: &Registry, exchange: &mut Exchange, refusal: Refusal) -> Res
         Refusal::ChallengedBy(challenges) => {
             let body = json!({"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]});
             let head = exchange.method == Method::HEAD;
-            let mut response = reply(StatusCode::UNAUTHORIZED, if head { String::new() } else { body.to_string() });
-            set(&mut response, "content-type", "application/json; charset=utf-8");
+            let body = if head { String::new() } else { body.to_string() };
+            let mut response = answer::json(StatusCode::UNAUTHORIZED, body);
             for challenge in challenges {
                 if let Ok(value) = HeaderValue::from_str(&challenge) {
                     response.headers_mut().append(header::WWW_AUTHENTICATE, value);
@@ -159,7 +149,10 @@ fn say_no(registry: &Registry, exchange: &mut Exchange, refusal: Refusal) -> Res
             response
         }
         Refusal::HangUp => exchange.end_response(Ending::Cut),
-    }
+    };
+    set(&mut response, "x-amzn-requestid", registry.uuid());
+    set(&mut response, "docker-distribution-api-version", "registry/2.0");
+    response
 }
 
 /// The answer of a proxy in front to a body that it does not let through: nginx's page, word for word
@@ -208,28 +201,19 @@ async fn put_manifest(
         }
         Err(_) => return Err(Refusal::HangUp),
     };
-    let by_digest = reference.contains(':');
-    let tag = if by_digest { None } else { Some(manifest::tag_of(reference)?) };
-    let digest = Digest::of(&bytes);
-    if by_digest && reference.parse().ok() != Some(digest) {
-        return Err(manifest::other_digest(reference, name, &registry.account));
+    let digest = Some(reference).filter(|reference| reference.contains(':'));
+    let tag = if digest.is_some() { None } else { Some(manifest::tag_of(reference)?) };
+    if exchange.trouble == Some(Trouble::LoseLayer) {
+        let layers = serde_json::from_slice::<Value>(&bytes).unwrap_or_default()["layers"].take();
+        let first = layers[0]["digest"].as_str().and_then(|digest| digest.parse::<Digest>().ok());
+        registry.change(name, |repo| first.and_then(|digest| repo.blobs.remove(&digest)))?;
     }
-    if exchange.trouble() == Some(&Trouble::LoseLayer) {
-        registry.store.lose_layer(name, &bytes);
-    }
-    let rules = registry.rules(|rules| rules.clone());
-    let mut subject = None;
-    let put = registry.store.put_image(name, tag.as_ref(), |repo| {
-        let place = Place { repository: name, account: &registry.account, repo };
-        let (digest, image) = manifest::admit(&bytes, &media_type, &rules, &place, tag.as_ref())?;
-        subject = image.facts.subject;
-        Ok::<_, Refusal>((digest, image))
-    });
-    let digest = put.ok_or_else(|| Refusal::absent(name, &registry.account))??;
+    let sent = Sent { bytes, media_type: &media_type, digest, tag };
+    let (digest, image) = manifest::put(registry, name, &sent, |_, _| Ok(()))?;
     // No Location (https://github.com/apple/swift-container-plugin/issues/27).
     let mut response = empty(StatusCode::CREATED);
     set(&mut response, "docker-content-digest", digest.to_string());
-    if let Some(subject) = subject.filter(|_| rules.referrers) {
+    if let Some(subject) = image.facts.subject.filter(|_| !registry.rules(|rules| rules.no_referrers)) {
         set(&mut response, "oci-subject", subject.to_string());
     }
     Ok(response)
@@ -302,8 +286,7 @@ fn listed(path: &str, key: &str, mut body: Value, mut names: Vec<String>, limit:
     let more = names.len() > limit;
     names.truncate(limit);
     body[key] = json!(names);
-    let mut response = reply(StatusCode::OK, body.to_string());
-    set(&mut response, "content-type", "application/json; charset=utf-8");
+    let mut response = answer::json(StatusCode::OK, body.to_string());
     if let (true, Some(last)) = (more, names.last()) {
         set(&mut response, "link", format!("<{path}?last={last}&n={limit}>; rel=\"next\""));
     }
@@ -321,9 +304,7 @@ fn list_tags(registry: &Registry, exchange: &Exchange, name: &Repository) -> Res
 
 /// Lists repositories, at most 1,000 in a page (<https://github.com/google/go-containerregistry/issues/1091>).
 fn catalog(registry: &Registry, exchange: &Exchange) -> Result<Response, Refusal> {
-    if let Some(message) = registry.denial("ecr:DescribeRepositories", None) {
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", message));
-    }
+    registry.allow("ecr:DescribeRepositories", None)?;
     let limit = page(exchange)?;
     let last = query_value(exchange.uri.query(), "last").unwrap_or_default();
     let names = registry.store.repositories().into_iter().map(|name| name.as_str().to_owned());
@@ -333,39 +314,26 @@ fn catalog(registry: &Registry, exchange: &Exchange) -> Result<Response, Refusal
 
 /// Deletes an image by digest, or a tag (<https://github.com/google/go-containerregistry/pull/1862>).
 fn delete_manifest(registry: &Registry, name: &Repository, reference: &str) -> Result<Response, Refusal> {
-    let deleted = registry.store.change(name, |repo| repo.delete(reference));
-    match deleted.ok_or_else(|| Refusal::absent(name, &registry.account))?? {
-        Ok(()) => Ok(empty(StatusCode::ACCEPTED)),
-        Err(NotDeleted::Absent) => Err(unknown_image("Requested image not found")),
+    registry.change(name, |repo| {
+        let (digest, _) = repo.any_image(reference).ok_or_else(|| unknown_image("Requested image not found"))?;
+        let tag = repo.tags.contains_key(reference).then_some(reference);
         // The reason of BatchDeleteImage. Its status is not known.
-        Err(NotDeleted::Referenced(parents)) => {
-            let parents: Vec<String> = parents.iter().map(ToString::to_string).collect();
-            let message = format!("Requested image referenced by manifest list: [{}]", parents.join(", "));
-            Err(Refusal::unsupported(message))
-        }
-    }
+        repo.delete(&digest, tag).map_err(Refusal::unsupported)
+    })??;
+    Ok(empty(StatusCode::ACCEPTED))
 }
 
 /// What refers to a manifest: signatures, attestations
 /// (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md#listing-referrers>).
 fn referrers(registry: &Registry, name: &Repository, subject: &str) -> Result<Response, Refusal> {
-    if !registry.rules(|rules| rules.referrers) {
+    if registry.rules(|rules| rules.no_referrers) {
         return Err(Refusal::Silent(StatusCode::NOT_FOUND));
     }
     let invalid = |_| Refusal::new(StatusCode::BAD_REQUEST, "DIGEST_INVALID", "Invalid digest");
     let subject: Digest = subject.parse().map_err(invalid)?;
     let manifests = registry.look(name, |repo| {
         let referring = repo.images.iter().filter(|(_, image)| image.facts.subject == Some(subject));
-        let describe = |(digest, image): (&Digest, &Image)| {
-            json!({
-                "mediaType": image.media_type,
-                "digest": digest,
-                "size": image.bytes.len(),
-                "artifactType": image.facts.artifact_type,
-                "annotations": image.facts.annotations,
-            })
-        };
-        referring.map(describe).collect::<Vec<_>>()
+        referring.map(|(digest, image)| image.referrer(digest)).collect::<Vec<_>>()
     })?;
     let media_type = "application/vnd.oci.image.index.v1+json";
     let index = json!({"schemaVersion": 2, "mediaType": media_type, "manifests": manifests});

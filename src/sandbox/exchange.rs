@@ -4,7 +4,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::answer::empty;
 use super::faults::Trouble;
 use super::log::Log;
 use crate::oci::Host;
+use crate::sync::lock;
 
 /// The connection ended before the body did.
 #[derive(Debug)]
@@ -37,8 +38,10 @@ pub(super) struct Exchange {
     broken: bool,
     is_cut_short: bool,
     most: Option<u64>,
-    is_too_large: bool,
-    trouble: Option<Trouble>,
+    /// Whether the body is too large.
+    pub(super) is_too_large: bool,
+    /// The fault of this request.
+    pub(super) trouble: Option<Trouble>,
     line: Line,
     log: Arc<Log>,
     index: usize,
@@ -72,16 +75,6 @@ impl Exchange {
             index,
             stop,
         }
-    }
-
-    /// Returns the faults of this request.
-    pub(super) fn trouble(&self) -> Option<&Trouble> {
-        self.trouble.as_ref()
-    }
-
-    /// Adds a fault.
-    pub(super) fn inject(&mut self, trouble: Trouble) {
-        self.trouble = Some(trouble);
     }
 
     /// A header's value, if it is text.
@@ -124,11 +117,6 @@ impl Exchange {
         self.most = Some(most);
         let length = self.header(header::CONTENT_LENGTH).and_then(|length| length.trim().parse::<u64>().ok());
         self.is_too_large = length.is_some_and(|length| length > most);
-    }
-
-    /// Returns whether the body is too large.
-    pub(super) fn is_too_large(&self) -> bool {
-        self.is_too_large
     }
 
     /// Returns the next bytes of the body. `None` at its end.
@@ -260,16 +248,12 @@ pub(super) enum Ending {
 
 impl Line {
     fn end(&self, ending: Ending) {
-        *self.ending() = ending;
-    }
-
-    fn ending(&self) -> MutexGuard<'_, Ending> {
-        self.ending.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.ending) = ending;
     }
 
     /// Ends a connection as planned. Returns how many bytes it may still write; `None` if they are discarded.
     fn check(&self, stream: &mut TcpStream, cx: &mut Context<'_>) -> io::Result<Option<u64>> {
-        match *self.ending() {
+        match *lock(&self.ending) {
             Ending::Open => Ok(Some(u64::MAX)),
             Ending::After(bytes) => Ok(Some(bytes)),
             Ending::Cut => Err(io::ErrorKind::ConnectionReset.into()),
@@ -344,7 +328,7 @@ impl AsyncWrite for Socket {
         }
         let some = buf.len().min(usize::try_from(allowed).unwrap_or(usize::MAX));
         let written = std::task::ready!(Pin::new(stream).poll_write(cx, &buf[..some]))?;
-        if let Ending::After(left) = &mut *line.ending() {
+        if let Ending::After(left) = &mut *lock(&line.ending) {
             *left = left.saturating_sub(written as u64);
         }
         Poll::Ready(Ok(written))

@@ -119,34 +119,20 @@ impl Trouble {
     }
 }
 
-/// A moment as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section 5.6.7). A part of a second counts as
-/// a whole one, so that nobody comes too early.
+/// Formats a time as HTTP does (RFC 9110, section 5.6.7). A part of a second counts as a whole one, so that no client is too
+/// early.
 pub(super) fn http_date(time: SystemTime) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    let (days, [year, month, day], [hour, minute, second]) = civil(time);
-    let (weekday, month) = (WEEKDAYS[(days % 7) as usize], MONTHS[(month - 1) as usize]);
-    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
+    httpdate::fmt_http_date(time + Duration::from_millis(999))
 }
 
-/// A moment as AWS's XML writes it: `1994-11-06T08:49:37Z`.
+/// Formats a time as AWS's XML does: `1994-11-06T08:49:37Z`.
 pub(super) fn utc(time: SystemTime) -> String {
-    let (_, [year, month, day], [hour, minute, second]) = civil(time);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// The days since 1970, the date and the time of day of a moment, to the next second.
-fn civil(time: SystemTime) -> (u64, [u64; 3], [u64; 3]) {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March, in eras of 400 of them: Howard Hinnant's `civil_from_days`.
-    let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (year, day) = (era * 400 + year + month / 10, day - (153 * month + 2) / 5 + 1);
-    (days, [year, (month + 2) % 12 + 1, day], [second / 3_600, second / 60 % 60, second % 60])
+/// Formats a time as signatures do: `19941106T084937Z`.
+pub(super) fn compact(time: SystemTime) -> String {
+    utc(time).replace(['-', ':'], "")
 }
 
 impl Fault {

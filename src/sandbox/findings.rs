@@ -1,8 +1,7 @@
 //! The findings of scans.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 
@@ -16,7 +15,6 @@ use crate::error::{Error, Result};
 /// assert!(ScanFindings::of_json(r#"{"findings": [{"name": "CVE-2026-1", "severity": "BAD"}]}"#).is_err());
 /// ```
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ScanFindings {
     pub(super) findings: Vec<Finding>,
 }
@@ -42,7 +40,7 @@ struct Attribute {
     value: String,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub(super) enum Severity {
     Informational,
@@ -53,18 +51,16 @@ pub(super) enum Severity {
     Undefined,
 }
 
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
-}
-
 impl ScanFindings {
-    /// Parses the `imageScanFindings` of DescribeImageScanFindings.
+    /// Parses the response of DescribeImageScanFindings, or its `imageScanFindings`. The counts and times of that scan are
+    /// ignored.
     ///
     /// # Errors
     /// Fails if a finding is not as ECR's API has it.
     pub fn of_json(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|error| Error::usage("the scan findings are malformed").because(error))
+        let bad = |error| Error::usage("the scan findings are malformed").because(error);
+        let mut whole: Value = serde_json::from_str(text).map_err(bad)?;
+        let own = whole.get_mut("imageScanFindings").map(Value::take).unwrap_or(whole);
+        serde_json::from_value(own).map_err(bad)
     }
 }

@@ -129,14 +129,10 @@ impl Folder {
     /// Writes the `index.json` of a repository: every tag, and every image that no other one refers to.
     pub(super) fn write_index(&self, name: &Repository, repo: &Repo) -> io::Result<()> {
         let dir = self.directory(name)?;
-        let describe = |digest: &Digest, image: &Image| {
-            let size = image.bytes.len();
-            json!({"mediaType": image.media_type, "digest": digest, "size": size})
-        };
         let mut manifests = Vec::new();
         for (tag, digest) in &repo.tags {
             if let Some(image) = repo.images.get(digest) {
-                let mut descriptor = describe(digest, image);
+                let mut descriptor = image.descriptor(digest);
                 descriptor["annotations"] = json!({REF_NAME: tag});
                 manifests.push(descriptor);
             }
@@ -144,7 +140,7 @@ impl Folder {
         let mut reachable: HashSet<&Digest> = repo.tags.values().collect();
         reachable.extend(repo.images.values().flat_map(|image| &image.facts.children));
         let loose = repo.images.iter().filter(|(digest, _)| !reachable.contains(digest));
-        manifests.extend(loose.map(|(digest, image)| describe(digest, image)));
+        manifests.extend(loose.map(|(digest, image)| image.descriptor(digest)));
         let settings = serde_json::to_string(&repo.settings)?;
         let index = json!({
             "schemaVersion": 2,

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use base64::Engine as _;
@@ -25,6 +25,7 @@ use super::store::Store;
 use super::traffic::Rates;
 use crate::error::{Advice, Error, Result};
 use crate::oci::{Digest, EndpointOverride, Host, Repository, is_region};
+use crate::sync::lock;
 
 /// The settings of a sandbox.
 #[derive(Clone, Debug)]
@@ -178,13 +179,12 @@ impl Sandbox {
 
     /// Returns every role that was assumed so far.
     pub fn assumed(&self) -> Vec<Assumed> {
-        self.server.sessions.lock().unwrap_or_else(PoisonError::into_inner).assumed.clone()
+        lock(&self.server.sessions).assumed.clone()
     }
 
     /// Returns a password for the user `AWS`, as ECR's API issues it.
     pub fn token(&self) -> String {
-        let lifetime = self.server.rules(|rules| rules.token_lifetime);
-        let (token, _) = self.server.logins.issue_token(self.server.registries.home.clone(), lifetime);
+        let (token, _) = self.server.issue_token(self.server.registries.home.clone());
         let decoded = BASE64_STANDARD.decode(token).ok().and_then(|token| String::from_utf8(token).ok());
         decoded.and_then(|token| Some(token.split_once(':')?.1.to_owned())).unwrap_or_default()
     }
@@ -217,7 +217,14 @@ impl Sandbox {
 
     /// Archives the image under a tag or digest until it is pushed again. Returns `false` if it does not exist.
     pub fn archive(&self, repository: &str, tag: &str) -> bool {
-        self.find(repository).is_some_and(|(store, name)| store.archive(&name, tag))
+        let archived = self.find(repository).and_then(|(store, name)| {
+            store.change(&name, |repo| {
+                let digest = repo.any_image(tag).map(|(digest, _)| digest);
+                repo.archived.extend(digest);
+                digest.is_some()
+            })
+        });
+        matches!(archived, Some(Ok(true)))
     }
 
     /// Returns the bytes of a blob, if they were not discarded.

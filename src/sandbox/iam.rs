@@ -126,7 +126,7 @@ pub(super) fn denial(rules: &Rules, action: &str, resource: &str) -> Option<Stri
 }
 
 /// Returns whether a text matches a pattern: `*` matches any bytes, `?` one byte.
-fn matches(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn matches(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),
         Some((b'*', rest)) => (0..=text.len()).any(|skip| matches(rest, &text[skip..])),

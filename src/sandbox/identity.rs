@@ -5,7 +5,6 @@
 //! CIs'; `/credentials` is a container's (<https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html>).
 //! STS speaks its query protocol on `/` (<https://docs.aws.amazon.com/STS/latest/APIReference/welcome.html>).
 
-use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -20,6 +19,7 @@ use super::route::query_value;
 use super::server::{Registry, Server};
 use super::sessions::{Assumed, Session, access_key};
 use super::{reply, set};
+use crate::sync::lock;
 
 /// A token that the sandbox's OIDC endpoints issue. A trust policy compares its issuer and subject.
 const SUBJECT: &str = "sc://org/project/connection";
@@ -50,7 +50,7 @@ pub(super) fn signed_region(headers: &HeaderMap) -> Option<String> {
 /// account itself, as with other emulators of AWS; a session has the account of its role.
 pub(super) fn signer(server: &Server, headers: &HeaderMap) -> (Option<String>, Option<String>) {
     let account = access_key(headers).and_then(|key| {
-        let sessions = server.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = lock(&server.sessions);
         sessions.known.get(&key).map(|session| account_of(&session.arn)).unwrap_or(Some(key))
     });
     (account, signed_region(headers))
@@ -80,11 +80,7 @@ pub(super) fn doubt(registry: &Registry, headers: &HeaderMap) -> Option<(&'stati
 /// The signer of a request.
 pub(super) fn caller(registry: &Registry, headers: &HeaderMap) -> String {
     let session = access_key(headers).and_then(|key| registry.sessions().known.get(&key).cloned());
-    session.map_or_else(|| user(registry), |session| session.arn)
-}
-
-fn user(registry: &Registry) -> String {
-    format!("arn:{}:iam::{}:user/sandbox", registry.ecr_host().partition(), registry.account)
+    session.map_or_else(|| registry.user(), |session| session.arn)
 }
 
 /// Answers.
@@ -206,7 +202,7 @@ async fn sts(registry: &Registry, exchange: &mut Exchange) -> Response {
     if action == "GetCallerIdentity" {
         let account = &registry.account;
         let result = format!("<Arn>{caller}</Arn><UserId>AIDASANDBOX</UserId><Account>{account}</Account>");
-        return xml(registry, &action, &result);
+        return succeed(registry, &action, &result);
     }
     let role = field("RoleArn").unwrap_or_default();
     let seconds: Option<u64> = field("DurationSeconds").and_then(|seconds| seconds.parse().ok());
@@ -262,31 +258,26 @@ async fn sts(registry: &Registry, exchange: &mut Exchange) -> Response {
          <Expiration>{}</Expiration></Credentials>",
         utc(ends)
     );
-    xml(registry, &action, &result)
+    succeed(registry, &action, &result)
 }
 
-fn xml(registry: &Registry, action: &str, result: &str) -> Response {
+fn succeed(registry: &Registry, action: &str, result: &str) -> Response {
     let id = registry.uuid();
-    let mut response = reply(
-        StatusCode::OK,
-        format!(
-            "<{action}Response xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><{action}Result>{result}</{action}Result>\
-         <ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata></{action}Response>"
-        ),
+    let inner = format!(
+        "<{action}Result>{result}</{action}Result><ResponseMetadata><RequestId>{id}</RequestId></ResponseMetadata>"
     );
-    set(&mut response, "content-type", "text/xml");
-    response
+    xml(StatusCode::OK, &format!("{action}Response"), &inner)
 }
 
 fn refuse(registry: &Registry, code: &str, message: &str) -> Response {
-    let id = registry.uuid();
-    let mut response = reply(
-        StatusCode::FORBIDDEN,
-        format!(
-            "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>{code}</Code>\
-         <Message>{message}</Message></Error><RequestId>{id}</RequestId></ErrorResponse>"
-        ),
-    );
+    let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
+    let inner = format!("{error}<RequestId>{}</RequestId>", registry.uuid());
+    xml(StatusCode::FORBIDDEN, "ErrorResponse", &inner)
+}
+
+fn xml(status: StatusCode, name: &str, inner: &str) -> Response {
+    let text = format!("<{name} xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">{inner}</{name}>");
+    let mut response = reply(status, text);
     set(&mut response, "content-type", "text/xml");
     response
 }

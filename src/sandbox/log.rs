@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use axum::http::{HeaderMap, Method, Uri, header};
@@ -14,29 +14,9 @@ use serde_json::{Value, json};
 use super::faults::utc;
 use super::sessions::access_key;
 use crate::error::{Error, Result};
+use crate::sync::lock;
 
 /// A request that reached the sandbox.
-///
-/// ```
-/// # use ecr_push::sandbox::{self, Sandbox};
-/// # use ecr_push::{CancellationToken, Options, PushRequest, Pusher, Source};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> ecr_push::Result<()> {
-/// # let create = vec!["team/app".parse()?];
-/// # let sandbox = Sandbox::start(sandbox::Options { create, ..Default::default() }).await?;
-/// # let mut options = Options::default();
-/// # options.registries.access = sandbox.endpoint_override().into();
-/// # let pusher = Pusher::builder().options(options).start().await?;
-/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
-/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
-/// pusher.push(request, CancellationToken::new()).await.into_result()?;
-/// let operations: Vec<_> = sandbox.log().into_iter().map(|entry| entry.operation).collect();
-/// assert_eq!(operations.iter().filter(|operation| *operation == "ecr:InitiateLayerUpload").count(), 4);
-/// assert_eq!(operations.last().map(String::as_str), Some("ecr:PutImage"), "the tag comes last");
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct LogEntry {
     /// The HTTP method.
@@ -93,7 +73,7 @@ impl Log {
 
     /// Writes the entry with this number to the file, in one piece.
     pub(super) fn end(&self, number: usize) {
-        let mut log = self.lock();
+        let mut log = lock(&self.0);
         let Newest { entries, forgotten, file: Some(file) } = &mut *log else { return };
         let Some(entry) = number.checked_sub(*forgotten).and_then(|index| entries.get(index)) else { return };
         let mut line = json!({"time": utc(SystemTime::now())});
@@ -105,11 +85,7 @@ impl Log {
     }
 
     pub(super) fn entries(&self) -> Vec<LogEntry> {
-        self.lock().entries.iter().cloned().collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Newest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).entries.iter().cloned().collect()
     }
 
     /// Adds the entry of a request that just arrived, and returns its number.
@@ -127,7 +103,7 @@ impl Log {
             access_key: access_key(headers).map(limited),
             ..LogEntry::default()
         };
-        let mut log = self.lock();
+        let mut log = lock(&self.0);
         log.entries.push_back(entry);
         if log.entries.len() > LOG_LIMIT {
             log.entries.pop_front();
@@ -138,7 +114,7 @@ impl Log {
 
     /// Changes the entry with this number, unless it was removed.
     pub(super) fn change(&self, number: usize, change: impl FnOnce(&mut LogEntry)) {
-        let mut log = self.lock();
+        let mut log = lock(&self.0);
         let index = number.checked_sub(log.forgotten);
         if let Some(entry) = index.and_then(|index| log.entries.get_mut(index)) {
             change(entry);

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::registries::RegistryId;
 use super::store::epoch;
 use crate::oci::Digest;
+use crate::sync::lock;
 
 /// The logins that were issued.
 pub(super) struct Logins {
@@ -23,16 +24,9 @@ pub(super) struct Logins {
 
 #[derive(Default)]
 struct Issued {
-    /// The passwords of ECR's API.
-    passwords: HashMap<String, Login>,
+    /// The passwords of ECR's API, each with the caller's own registry and its end.
+    passwords: HashMap<String, (RegistryId, SystemTime)>,
     bearers: HashMap<String, Bearer>,
-}
-
-/// A login: the caller's own registry, and its end.
-#[derive(Clone, Debug)]
-struct Login {
-    registry: RegistryId,
-    ends: SystemTime,
 }
 
 /// A token of the token service.
@@ -65,10 +59,6 @@ impl Logins {
         Self { issued: Mutex::default(), random: Random::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Issued> {
-        self.issued.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Issues a token, `AWS:PASSWORD` in base64, and returns it with its expiry.
     pub(super) fn issue_token(&self, registry: RegistryId, lifetime: Duration) -> (String, SystemTime) {
         let ends = SystemTime::now().checked_add(lifetime).unwrap_or_else(SystemTime::now);
@@ -84,7 +74,7 @@ impl Logins {
             .to_string(),
         );
         let token = BASE64_STANDARD.encode(format!("AWS:{password}"));
-        self.lock().passwords.insert(password, Login { registry, ends });
+        lock(&self.issued).passwords.insert(password, (registry, ends));
         (token, ends)
     }
 
@@ -96,8 +86,8 @@ impl Logins {
             .and_then(|(_, token)| BASE64_STANDARD.decode(token.trim()).ok())
             .and_then(|decoded| String::from_utf8(decoded).ok())
             .and_then(|decoded| decoded.strip_prefix("AWS:").map(str::to_owned));
-        match password.and_then(|password| self.lock().passwords.get(&password).cloned()) {
-            Some(login) if SystemTime::now() < login.ends => Access::Granted(login.registry),
+        match password.and_then(|password| lock(&self.issued).passwords.get(&password).cloned()) {
+            Some((registry, ends)) if SystemTime::now() < ends => Access::Granted(registry),
             Some(_) => Access::Expired,
             None => Access::Unknown,
         }
@@ -108,25 +98,22 @@ impl Logins {
         let ends = SystemTime::now().checked_add(lifetime).unwrap_or_else(SystemTime::now);
         // Docker Hub's are as long.
         let token = BASE64_STANDARD.encode(self.random.bytes(1200)).replace(['+', '/', '='], "_");
-        self.lock().bearers.insert(token.clone(), Bearer { scopes, registry, ends });
+        lock(&self.issued).bearers.insert(token.clone(), Bearer { scopes, registry, ends });
         token
     }
 
     /// Returns a token of the token service.
     pub(super) fn bearer(&self, token: &str) -> Option<Bearer> {
-        self.lock().bearers.get(token).cloned()
+        lock(&self.issued).bearers.get(token).cloned()
     }
 
     /// Lets all issued passwords and tokens expire now.
     pub(super) fn expire(&self) {
         let now = SystemTime::now();
-        let mut issued = self.lock();
-        for login in issued.passwords.values_mut() {
-            login.ends = now.min(login.ends);
-        }
-        for bearer in issued.bearers.values_mut() {
-            bearer.ends = now.min(bearer.ends);
-        }
+        let mut issued = lock(&self.issued);
+        let Issued { passwords, bearers } = &mut *issued;
+        let ends = passwords.values_mut().map(|(_, ends)| ends);
+        ends.chain(bearers.values_mut().map(|bearer| &mut bearer.ends)).for_each(|ends| *ends = now.min(*ends));
     }
 
     /// Returns the signature of a bucket URL, which cannot be forged.

@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use super::refusal::Refusal;
 use super::repository::{Descriptor, Document, Facts, Image, Repo};
 use super::rules::{ImmutableWords, ManifestRules, Rules};
+use super::server::Registry;
 use crate::oci::{Digest, Repository, Tag};
 
 /// The media types of an image with layers. Docker's schema 1, which ECR still accepts, is too old to be worth its signatures.
@@ -18,31 +19,86 @@ const INDEXES: [&str; 2] =
     ["application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json"];
 
 /// The destination of a manifest.
-pub(super) struct Place<'a> {
-    pub(super) repository: &'a Repository,
-    pub(super) account: &'a str,
-    pub(super) repo: &'a Repo,
+struct Place<'a> {
+    repository: &'a Repository,
+    account: &'a str,
+    repo: &'a Repo,
+}
+
+/// A manifest as a client sends it.
+pub(super) struct Sent<'a> {
+    pub(super) bytes: Bytes,
+    pub(super) media_type: &'a str,
+    /// Its digest, if the client states it.
+    pub(super) digest: Option<&'a str>,
+    pub(super) tag: Option<Tag>,
+}
+
+/// Stores a manifest, if the repository accepts it and `may` allows it.
+pub(super) fn put(
+    registry: &Registry,
+    name: &Repository,
+    sent: &Sent<'_>,
+    may: impl FnOnce(&Repo, &Digest) -> Result<(), Refusal>,
+) -> Result<(Digest, Image), Refusal> {
+    let Sent { bytes, media_type, digest: stated, tag } = sent;
+    let digest = Digest::of(bytes);
+    if let Some(stated) = stated.filter(|stated| *stated != digest.to_string()) {
+        return Err(other_digest(stated, name, &registry.account));
+    }
+    let rules = registry.rules(|rules| rules.clone());
+    let stored = registry.store.put_image(name, tag.as_ref(), |repo| {
+        let place = Place { repository: name, account: &registry.account, repo };
+        let image = admit(bytes, media_type, &rules, &place, (&digest, tag.as_ref()))?;
+        may(repo, &digest)?;
+        Ok((digest, image))
+    });
+    stored.ok_or_else(|| Refusal::absent(name, &registry.account))?
 }
 
 /// Returns the image that a manifest is, if the repository accepts it under this tag.
-pub(super) fn admit(
+fn admit(
     bytes: &Bytes,
     media_type: &str,
     rules: &Rules,
     place: &Place<'_>,
-    tag: Option<&Tag>,
-) -> Result<(Digest, Image), Refusal> {
-    let (digest, repo) = (Digest::of(bytes), place.repo);
+    (digest, tag): (&Digest, Option<&Tag>),
+) -> Result<Image, Refusal> {
+    let repo = place.repo;
     let facts = judge(bytes, media_type, &rules.manifest, place)?;
     // An archived image that is pushed again is restored.
-    let restores = |tag: &Tag| repo.tags.get(tag.as_str()) == Some(&digest) && repo.archived.contains(&digest);
+    let restores = |tag: &Tag| repo.tags.get(tag.as_str()) == Some(digest) && repo.archived.contains(digest);
     if let Some(tag) = tag.filter(|tag| repo.tags.contains_key(tag.as_str()) && !restores(tag))
         && (rules.immutable || repo.settings.is_immutable(tag.as_str()))
     {
         return Err(immutable(rules.immutable_words, tag, place.repository));
     }
+    check_quotas(&rules.manifest, place, digest, tag)?;
     let pushed = SystemTime::now();
-    Ok((digest, Image { bytes: bytes.clone(), media_type: media_type.to_owned(), pushed, facts }))
+    Ok(Image { bytes: bytes.clone(), media_type: media_type.to_owned(), pushed, facts })
+}
+
+/// ECR's quotas. The messages were seen in 2026 (<https://github.com/medic/cht-core/issues/11099>,
+/// <https://github.com/vllm-project/vllm/issues/48065>).
+fn check_quotas(rules: &ManifestRules, place: &Place<'_>, digest: &Digest, tag: Option<&Tag>) -> Result<(), Refusal> {
+    let Place { repository, account, repo } = place;
+    let refuse =
+        |message: String| Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", message).raises("LimitExceededException"));
+    if !repo.images.contains_key(digest) && repo.images.len() >= rules.image_limit {
+        return refuse(format!(
+            "The repository with name '{repository}' in registry with id '{account}' already has the maximum allowed \
+             number of images which is '{}'",
+            rules.image_limit
+        ));
+    }
+    match tag.filter(|tag| repo.tags.get(tag.as_str()) != Some(digest)) {
+        Some(tag) if repo.tags_of(digest).len() >= rules.tag_limit => refuse(format!(
+            "Adding tag '{tag}' to an image in the repository with name '{repository}' in registry with id '{account}' \
+             exceeds the maximum allowed number of tags per image which is '{}'",
+            rules.tag_limit
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Returned even if the tag has that very digest (<https://github.com/aws/containers-roadmap/issues/2179>).
@@ -65,7 +121,7 @@ pub(super) fn tag_of(text: &str) -> Result<Tag, Refusal> {
 }
 
 /// Returns the message about a manifest with another digest than stated.
-pub(super) fn other_digest(stated: &str, name: &Repository, account: &str) -> Refusal {
+fn other_digest(stated: &str, name: &Repository, account: &str) -> Refusal {
     let message = format!(
         "The image with digest '{stated}' in repository '{name}' and registry ID '{account}' does not match the image \
          digest that Amazon ECR has calculated."
@@ -75,11 +131,11 @@ pub(super) fn other_digest(stated: &str, name: &Repository, account: &str) -> Re
 
 /// Checks a manifest as ECR does.
 fn judge(bytes: &Bytes, media_type: &str, rules: &ManifestRules, place: &Place<'_>) -> Result<Facts, Refusal> {
+    let bad_syntax = || Refusal::parameter("ImageManifest", "Invalid JSON syntax");
+    let document: Document = serde_json::from_slice(bytes).map_err(|_| bad_syntax())?;
     if !IMAGES.contains(&media_type) && !INDEXES.contains(&media_type) {
         return Err(Refusal::unsupported(format!("Manifest media type '{media_type}' is not supported")));
     }
-    let bad_syntax = || Refusal::parameter("ImageManifest", "Invalid JSON syntax");
-    let document: Document = serde_json::from_slice(bytes).map_err(|_| bad_syntax())?;
     if document.schema_version != Some(2) {
         return Err(bad_syntax());
     }

@@ -7,6 +7,7 @@ use std::io;
 
 use axum::http::StatusCode;
 
+use super::upload::WrongOffset;
 use crate::error::Error;
 use crate::oci::Repository;
 
@@ -56,39 +57,15 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED", message)
     }
 
-    pub(super) fn absent(name: &Repository, account: &str) -> Self {
-        let message = absent_message(name, account);
+    /// The message is ECR's (<https://github.com/containers/skopeo/issues/851>).
+    pub(super) fn absent(name: impl std::fmt::Display, account: &str) -> Self {
+        let message = format!("The repository with name '{name}' does not exist in the registry with id '{account}'");
         Self::new(StatusCode::NOT_FOUND, "NAME_UNKNOWN", message).raises("RepositoryNotFoundException")
     }
 
     /// A session that cannot be fed or completed: 400 on ECR, where the reference registry has 404.
     pub(super) fn upload(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
-    }
-
-    /// Bytes that do not follow the last one (<https://github.com/apple/containerization/issues/790>).
-    pub(super) fn wrong_offset(stated: u64, expected: u64) -> Self {
-        Self::new(
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            "BLOB_UPLOAD_INVALID",
-            format!("First byte of the layer part is {stated} instead of {expected}"),
-        )
-    }
-
-    /// Bytes after a part that only the last one may be as small as. The table has nothing closer.
-    pub(super) fn small_part(length: u64, least: u64) -> Self {
-        Self::new(
-            StatusCode::RANGE_NOT_SATISFIABLE,
-            "BLOB_UPLOAD_INVALID",
-            format!("The part before this one has {length} bytes, and {least} is the least"),
-        )
-    }
-
-    /// Nothing more fits. The reference registry has the same status, code and words, the latter in `detail`
-    /// (<https://github.com/distribution/distribution/blob/main/registry/handlers/blobupload.go>: what
-    /// `copyFullPayload` fails with).
-    fn full() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", "no space left on device").raises("ServerException")
     }
 
     pub(super) fn no_session(id: &str, name: &Repository, account: &str) -> Self {
@@ -108,12 +85,21 @@ impl Refusal {
     }
 }
 
+impl From<WrongOffset> for Refusal {
+    /// Bytes that do not follow the last one (<https://github.com/apple/containerization/issues/790>).
+    fn from(wrong: WrongOffset) -> Self {
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", wrong.to_string())
+    }
+}
+
 impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::StorageFull {
-            return Self::full();
-        }
-        let message = format!("the sandbox's folder: {error}");
+        // Nothing more fits. The reference registry has the same status, code and words, the latter in `detail`
+        // (https://github.com/distribution/distribution/blob/main/registry/handlers/blobupload.go: `copyFullPayload`).
+        let message = match error.kind() {
+            io::ErrorKind::StorageFull => "no space left on device".to_owned(),
+            _ => format!("the sandbox's folder: {error}"),
+        };
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", message).raises("ServerException")
     }
 }
@@ -121,16 +107,11 @@ impl From<io::Error> for Refusal {
 impl From<Error> for Refusal {
     /// The registry cannot be opened.
     fn from(error: Error) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", error.to_string())
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", error.to_string()).raises("ServerException")
     }
 }
 
 /// `InvalidParameterException` in ECR's words.
 pub(super) fn parameter_message(name: &str, constraint: &str) -> String {
     format!("Invalid parameter at '{name}' failed to satisfy constraint: '{constraint}'")
-}
-
-/// `RepositoryNotFoundException` in ECR's words (<https://github.com/containers/skopeo/issues/851>).
-pub(super) fn absent_message(name: impl std::fmt::Display, account: &str) -> String {
-    format!("The repository with name '{name}' does not exist in the registry with id '{account}'")
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::repository::Settings;
 use super::store::Store;
 use crate::error::{Error, Result};
 use crate::oci::{EcrHost, Host, Repository, is_region};
+use crate::sync::lock;
 
 /// The maximum number of registries: requests name them.
 const LIMIT: usize = 10_000;
@@ -70,7 +71,7 @@ impl Registries {
     /// # Errors
     /// Fails if its folder cannot be used, and if there are too many registries.
     pub(super) fn open(&self, id: &RegistryId) -> Result<Arc<Store>> {
-        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = lock(&self.opened);
         if let Some(store) = opened.get(id) {
             return Ok(Arc::clone(store));
         }
@@ -90,6 +91,6 @@ impl Registries {
 
     /// Returns all registries that are open.
     pub(super) fn all(&self) -> Vec<Arc<Store>> {
-        self.opened.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        lock(&self.opened).values().cloned().collect()
     }
 }

@@ -5,8 +5,9 @@ use std::time::SystemTime;
 
 use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::iam;
 use super::upload::Blob;
 use crate::oci::Digest;
 
@@ -45,39 +46,37 @@ impl Repo {
         }
     }
 
-    /// Removes an image with all its tags.
-    pub(super) fn forget_image(&mut self, digest: &Digest) {
-        self.images.remove(digest);
-        self.tags.retain(|_, to| to != digest);
-        self.archived.remove(digest);
-        self.pulled.remove(digest);
-        self.scanned.remove(digest);
-    }
-
     /// Returns the image under a tag or a digest, unless it is archived.
     pub(super) fn image(&self, reference: &str) -> Option<(Digest, &Image)> {
         self.any_image(reference).filter(|(digest, _)| !self.archived.contains(digest))
     }
 
-    /// Deletes an image with all its tags by digest, or one of its tags, and with the last tag the image
+    /// Returns the tags of an image.
+    pub(super) fn tags_of(&self, digest: &Digest) -> Vec<String> {
+        self.tags.iter().filter(|(_, to)| *to == digest).map(|(tag, _)| tag.clone()).collect()
+    }
+
+    /// Deletes an image with all its tags, or one of its tags, and with the last tag the image
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchDeleteImage.html>). An image that an index lists
-    /// stays.
+    /// stays. Returns the tags that are gone.
     ///
     /// # Errors
-    /// If there is no such image, or an index lists one that is named by digest.
-    pub(super) fn delete(&mut self, reference: &str) -> Result<(), NotDeleted> {
-        let (digest, _) = self.any_image(reference).ok_or(NotDeleted::Absent)?;
-        let by_tag = self.tags.contains_key(reference);
-        let parents = self.images.iter().filter(|(_, image)| image.facts.children.contains(&digest));
-        let parents: Vec<Digest> = parents.map(|(parent, _)| *parent).collect();
-        if !by_tag && !parents.is_empty() {
-            return Err(NotDeleted::Referenced(parents));
+    /// If an index lists an image that is to be deleted with all its tags. The message is the reason in ECR's words.
+    pub(super) fn delete(&mut self, digest: &Digest, tag: Option<&str>) -> Result<Vec<String>, String> {
+        let parents = self.images.iter().filter(|(_, image)| image.facts.children.contains(digest));
+        let parents: Vec<String> = parents.map(|(parent, _)| parent.to_string()).collect();
+        if tag.is_none() && !parents.is_empty() {
+            return Err(format!("Requested image referenced by manifest list: [{}]", parents.join(", ")));
         }
-        self.tags.retain(|tag, to| *to != digest || by_tag && tag != reference);
-        if parents.is_empty() && !self.tags.values().any(|to| *to == digest) {
-            self.forget_image(&digest);
+        let tags = tag.map_or_else(|| self.tags_of(digest), |tag| vec![tag.to_owned()]);
+        self.tags.retain(|tag, _| !tags.contains(tag));
+        if parents.is_empty() && self.tags_of(digest).is_empty() {
+            self.images.remove(digest);
+            self.archived.remove(digest);
+            self.pulled.remove(digest);
+            self.scanned.remove(digest);
         }
-        Ok(())
+        Ok(tags)
     }
 
     /// Returns the image under a tag or a digest, archived or not.
@@ -90,15 +89,6 @@ impl Repo {
     }
 }
 
-/// Why an image cannot be deleted.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum NotDeleted {
-    /// It does not exist.
-    Absent,
-    /// These indexes list it.
-    Referenced(Vec<Digest>),
-}
-
 /// A manifest or an index.
 #[derive(Clone, Debug)]
 pub(super) struct Image {
@@ -106,6 +96,21 @@ pub(super) struct Image {
     pub(super) media_type: String,
     pub(super) pushed: SystemTime,
     pub(super) facts: Facts,
+}
+
+impl Image {
+    /// Returns the descriptor of the image in a list.
+    pub(super) fn descriptor(&self, digest: &Digest) -> Value {
+        json!({"mediaType": self.media_type, "digest": digest, "size": self.bytes.len()})
+    }
+
+    /// Returns the descriptor of the image in a list of referrers.
+    pub(super) fn referrer(&self, digest: &Digest) -> Value {
+        let mut descriptor = self.descriptor(digest);
+        descriptor["artifactType"] = json!(self.facts.artifact_type);
+        descriptor["annotations"] = json!(self.facts.annotations);
+        descriptor
+    }
 }
 
 /// The settings of a repository, as CreateRepository and similar calls define them.
@@ -150,7 +155,7 @@ pub(super) enum Encryption {
 impl Settings {
     /// Returns whether an existing tag is immutable.
     pub(super) fn is_immutable(&self, tag: &str) -> bool {
-        let excluded = || self.exclusion_filters.iter().any(|filter| matches_wildcard(filter, tag));
+        let excluded = || self.exclusion_filters.iter().any(|filter| iam::matches(filter.as_bytes(), tag.as_bytes()));
         match self.mutability {
             Mutability::Mutable => false,
             Mutability::Immutable => true,
@@ -158,19 +163,6 @@ impl Settings {
             Mutability::MutableWithExclusion => excluded(),
         }
     }
-}
-
-/// Returns whether `text` matches `pattern`, in which `*` matches any number of characters.
-pub(super) fn matches_wildcard(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
-    let Some(mut text) = text.strip_prefix(first) else { return false };
-    let mut pieces: Vec<&str> = rest.split('*').collect();
-    let last = pieces.pop().unwrap_or_default();
-    for piece in pieces {
-        let Some((_, after)) = text.split_once(piece) else { return false };
-        text = after;
-    }
-    text.ends_with(last)
 }
 
 /// A manifest or an index, parsed.

@@ -34,7 +34,7 @@ use super::iam::Policy;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rules {
     /// The state of an upload session after its body was cut.
     pub interrupted: Interrupted,
@@ -65,27 +65,29 @@ pub struct Rules {
     /// Whether the body of a denial is empty, as ECR's always is for HEAD and sometimes for other requests. In the registry's
     /// API only.
     pub deny_silently: bool,
-    /// The lifetime of tokens that are issued from now on.
-    pub token_lifetime: Duration,
+    /// The lifetime of tokens that are issued from now on, 12 hours if it is not set.
+    pub token_lifetime: Option<Duration>,
     /// The lifetime of a role's credentials, whatever was requested.
     pub session_lifetime: Option<Duration>,
     /// The external ID that is required to assume a role.
     pub external_id: Option<String>,
     /// The response to an upload to a missing repository.
     pub absent_repository: Absent,
-    /// The registry's creation templates. If one applies, the first upload creates the repository.
+    /// The creation templates of each registry, until the API changes them. If one applies, the first upload creates the
+    /// repository.
     pub templates: Vec<CreationTemplate>,
     /// The maximum number of results in a page of the API, whatever was requested: a page may always be shorter
     /// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImages.html>).
     pub page: Option<usize>,
     /// The availability of existing layers.
     pub layers: LayerState,
-    /// The response to a request to mount a blob.
+    /// The response to a request to mount a blob, unless PutAccountSetting set `BLOB_MOUNTING` in the registry.
     pub blob_mounting: BlobMounting,
-    /// Whether the sandbox serves lists of referrers and sends `OCI-Subject`, as ECR has done since June 2024. Registries that
-    /// do not support `subject` respond to requests for such a list with 404
-    /// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>).
-    pub referrers: bool,
+    /// Whether the response to a request for a list of referrers is 404 and `OCI-Subject` is never sent, as by registries that
+    /// do not support `subject`
+    /// (<https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#pushing-manifests-with-subject>). ECR has
+    /// supported it since June 2024.
+    pub no_referrers: bool,
     /// What scans of images find. Without it they find nothing.
     pub scan_findings: Option<ScanFindings>,
     /// The manifests that are rejected.
@@ -109,65 +111,8 @@ pub struct Rules {
     pub faults: Vec<Fault>,
 }
 
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            interrupted: Interrupted::default(),
-            upload_status: UploadStatus::default(),
-            closed_twice: ClosedTwice::default(),
-            parts: Parts::default(),
-            asks: Asks::default(),
-            anonymous: false,
-            locations: Locations::default(),
-            immutable: false,
-            immutable_words: ImmutableWords::default(),
-            policy: None,
-            deny: Vec::new(),
-            denied: None,
-            deny_silently: false,
-            // https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html
-            token_lifetime: Duration::from_secs(12 * 60 * 60),
-            session_lifetime: None,
-            external_id: None,
-            absent_repository: Absent::default(),
-            templates: Vec::new(),
-            page: None,
-            layers: LayerState::default(),
-            blob_mounting: BlobMounting::default(),
-            referrers: true,
-            scan_findings: None,
-            manifest: ManifestRules::default(),
-            space: None,
-            most_at_once: None,
-            rates: false,
-            clock_ahead: Duration::ZERO,
-            delay: Duration::ZERO,
-            faults: Vec::new(),
-        }
-    }
-}
-
 /// A template for repositories that ECR creates automatically
 /// (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/repository-creation-templates.html>).
-///
-/// ```
-/// use ecr_push::sandbox::{CreationTemplate, Options, Rules, Sandbox};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> ecr_push::Result<()> {
-/// let rules = Rules { templates: vec![CreationTemplate::on_push("team")], ..Default::default() };
-/// let sandbox = Sandbox::start(Options { rules, ..Default::default() }).await?;
-/// # use ecr_push::{CancellationToken, PushRequest, Pusher, Source};
-/// # let mut options = ecr_push::Options::default();
-/// # options.registries.access = sandbox.endpoint_override().into();
-/// # let pusher = Pusher::builder().options(options).start().await?;
-/// # let archive = Source::Path("testdata/docker-20.10-save.tar".into());
-/// # let request = PushRequest::new(archive, ["team/app:1.4".parse()?]);
-/// pusher.push(request, CancellationToken::new()).await.into_result()?;
-/// assert_eq!(sandbox.repositories(), ["team/app"]);
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CreationTemplate {
     /// The prefix of its repositories: `team` for names that begin with `team/`, `ROOT` for all that match no other template.
@@ -273,8 +218,9 @@ pub struct TokenService {
     pub moved: Option<String>,
 }
 
-/// The response to a request to mount a blob from another repository. The first two are the account setting
-/// `BLOB_MOUNTING`, which is opt-in on ECR (<https://github.com/aws/containers-roadmap/issues/2860>).
+/// The response to a request to mount a blob from another repository. The first two are the default of the account setting
+/// `BLOB_MOUNTING`, which is opt-in on ECR for each account in each region
+/// (<https://github.com/aws/containers-roadmap/issues/2860>).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum BlobMounting {
     /// An upload session is opened.
@@ -411,6 +357,10 @@ pub struct ManifestRules {
     pub no_image_without_layers: bool,
     /// The maximum number of layers of an image. Today's number is not documented; this is the one of old quota tables.
     pub layer_limit: usize,
+    /// The maximum number of tags of an image (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/service-quotas.html>).
+    pub tag_limit: usize,
+    /// The maximum number of images of a repository.
+    pub image_limit: usize,
 }
 
 impl Default for ManifestRules {
@@ -423,6 +373,8 @@ impl Default for ManifestRules {
             no_media_type_parameters: true,
             no_image_without_layers: true,
             layer_limit: 127,
+            tag_limit: 1000,
+            image_limit: 100_000,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Serves the registries, the APIs and the bucket: faults and delays around each answer.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
@@ -35,15 +35,18 @@ pub(super) async fn serve(
     let mut exchange = Exchange::new(request, line, &server.log, &operation, trouble, server.stop.clone());
     let registry = match server.registry(&endpoint.registry(&server, &exchange)) {
         Ok(registry) => registry,
-        Err(error) => return answer::json(500, serde_json::json!({"message": error.to_string()}).to_string()),
+        Err(error) => {
+            let body = serde_json::json!({"message": error.to_string()});
+            return answer::json(StatusCode::INTERNAL_SERVER_ERROR, body.to_string());
+        }
     };
-    if exchange.trouble().is_none()
+    if exchange.trouble.is_none()
         && server.rules(|rules| rules.rates)
         && !server.rates.allow(registry.id(), &operation, Instant::now())
     {
-        exchange.inject(Trouble::Throttle { retry_after: None });
+        exchange.trouble = Some(Trouble::Throttle { retry_after: None });
     }
-    let injected = match exchange.trouble().cloned() {
+    let injected = match exchange.trouble.clone() {
         Some(Trouble::HangUp) => Some(exchange.end_response(Ending::Cut)),
         Some(Trouble::Reset) => Some(exchange.end_response(Ending::Reset)),
         Some(Trouble::HalfClose) => Some(exchange.end_response(Ending::Half)),
@@ -52,7 +55,7 @@ pub(super) async fn serve(
             Some(empty(StatusCode::SERVICE_UNAVAILABLE))
         }
         Some(Trouble::Page { status, title }) => Some(page(status, &title)),
-        Some(Trouble::Answer { status, body }) => Some(answer::json(status, body)),
+        Some(Trouble::Answer { status, body }) => Some(answer::json(answer::status_of(status), body)),
         Some(Trouble::ExpireTokens) => {
             server.logins.expire();
             None
@@ -82,7 +85,7 @@ pub(super) async fn serve(
         (None, Endpoint::Registry(route)) => distribution::answer(&registry, &mut exchange, route).await,
     };
     exchange.drain().await;
-    if let Some(trouble) = exchange.trouble().cloned() {
+    if let Some(trouble) = exchange.trouble.clone() {
         response = match trouble {
             Trouble::Delay(time) => {
                 exchange.wait(time).await;
@@ -93,7 +96,7 @@ pub(super) async fn serve(
     }
     let (delay, ahead) = server.rules(|rules| (rules.delay, rules.clock_ahead));
     if !ahead.is_zero() {
-        set(&mut response, "date", faults::http_date(SystemTime::now() + ahead));
+        set(&mut response, "date", faults::http_date(server.now()));
     }
     // A sleep of nothing still waits for the clock's next tick, a millisecond.
     if matches!(endpoint, Endpoint::Registry(_)) && !delay.is_zero() {

@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
 use axum::http::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -14,12 +14,13 @@ use super::logins::Logins;
 use super::refusal::Refusal;
 use super::registries::{Registries, RegistryId};
 use super::repository::Repo;
-use super::rules::{Absent, Rules};
+use super::rules::{Absent, BlobMounting, CreationTemplate, Rules};
 use super::sessions::Sessions;
 use super::store::Store;
 use super::traffic::{Rates, Traffic};
 use crate::error::Result;
 use crate::oci::{EcrHost, Repository};
+use crate::sync::lock;
 
 /// What all registries share.
 pub(super) struct Server {
@@ -43,7 +44,22 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     pub(super) fn rules<T>(&self, look: impl FnOnce(&mut Rules) -> T) -> T {
-        look(&mut self.rules.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut lock(&self.rules))
+    }
+
+    /// Issues a login to the owner of a registry, `AWS:PASSWORD` in base64, and returns it with its expiry.
+    pub(super) fn issue_token(&self, owner: RegistryId) -> (String, SystemTime) {
+        self.logins.issue_token(owner, self.token_lifetime())
+    }
+
+    /// Returns the lifetime of tokens (<https://docs.aws.amazon.com/AmazonECR/latest/userguide/registry_auth.html>).
+    pub(super) fn token_lifetime(&self) -> Duration {
+        self.rules(|rules| rules.token_lifetime).unwrap_or(Duration::from_secs(12 * 60 * 60))
+    }
+
+    /// Returns the time of its clock.
+    pub(super) fn now(&self) -> SystemTime {
+        SystemTime::now() + self.rules(|rules| rules.clock_ahead)
     }
 
     /// Opens a registry.
@@ -71,7 +87,7 @@ impl Registry {
     }
 
     pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
-        self.server.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.server.sessions)
     }
 
     pub(super) fn id(&self) -> RegistryId {
@@ -102,14 +118,34 @@ impl Registry {
         self.ecr_host().arn(name)
     }
 
+    /// Returns the creation templates.
+    pub(super) fn templates(&self) -> Vec<CreationTemplate> {
+        let own = self.store.registry(|own| own.templates.clone());
+        own.unwrap_or_else(|| self.rules(|rules| rules.templates.clone()))
+    }
+
+    /// Changes the creation templates. From now on they are the registry's own.
+    pub(super) fn change_templates<T>(&self, change: impl FnOnce(&mut Vec<CreationTemplate>) -> T) -> T {
+        let default = self.rules(|rules| rules.templates.clone());
+        self.store.registry(|own| change(own.templates.get_or_insert(default)))
+    }
+
+    /// Returns an account setting, if there is one of this name.
+    pub(super) fn setting(&self, name: &str) -> Option<String> {
+        let default = match name {
+            "BASIC_SCAN_TYPE_VERSION" => "AWS_NATIVE",
+            "BLOB_MOUNTING" if self.rules(|rules| rules.blob_mounting == BlobMounting::Enabled) => "ENABLED",
+            "BLOB_MOUNTING" => "DISABLED",
+            "REGISTRY_POLICY_SCOPE" => "V1",
+            _ => return None,
+        };
+        let own = self.store.registry(|own| own.settings.get(name).cloned());
+        Some(own.unwrap_or_else(|| default.to_owned()))
+    }
+
     /// Returns a new unique ID, for a request or an upload session.
     pub(super) fn uuid(&self) -> String {
         self.server.logins.uuid()
-    }
-
-    /// Issues a login to its owner, `AWS:PASSWORD` in base64, and returns it with its expiry.
-    pub(super) fn issue_token(&self) -> (String, SystemTime) {
-        self.server.logins.issue_token(self.id(), self.rules(|rules| rules.token_lifetime))
     }
 
     /// Opens an upload session and returns its ID.
@@ -118,24 +154,30 @@ impl Registry {
         self.store.begin_upload(name, &id).map(|()| id)
     }
 
-    /// Why the caller may not do `action`, in IAM's words.
-    pub(super) fn denial(&self, action: &str, on: Option<&Repository>) -> Option<String> {
-        self.denial_on(action, &on.map_or_else(|| "*".to_owned(), |name| self.arn(name)))
+    /// Returns the caller, unless it is a session of a role.
+    pub(super) fn user(&self) -> String {
+        format!("arn:{}:iam::{}:user/sandbox", self.ecr_host().partition(), self.account)
     }
 
-    /// The same on any resource.
-    pub(super) fn denial_on(&self, action: &str, resource: &str) -> Option<String> {
-        let why = self.rules(|rules| iam::denial(rules, action, resource))?;
-        let user = format!("arn:{}:iam::{}:user/sandbox", self.ecr_host().partition(), self.account);
-        Some(format!("User: {user} is not authorized to perform: {action} on resource: {resource} {why}"))
+    /// Checks the caller's permissions, on a repository or on `*`.
+    pub(super) fn allow(&self, action: &str, on: Option<&Repository>) -> Result<(), Refusal> {
+        self.allow_on(action, &on.map_or_else(|| "*".to_owned(), |name| self.arn(name)))
+    }
+
+    /// Checks the caller's permissions on any resource.
+    pub(super) fn allow_on(&self, action: &str, resource: &str) -> Result<(), Refusal> {
+        let Some(why) = self.rules(|rules| iam::denial(rules, action, resource)) else { return Ok(()) };
+        let user = self.user();
+        let message = format!("User: {user} is not authorized to perform: {action} on resource: {resource} {why}");
+        Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", message).raises("AccessDeniedException"))
     }
 }
 
 /// What the registry's endpoints share.
 impl Registry {
-    /// Checks the caller's permissions.
+    /// Checks the caller's permissions, with the two other responses to a denial that ECR's registry has.
     pub(super) fn permit(&self, action: &str, name: &Repository) -> Result<(), Refusal> {
-        let Some(message) = self.denial(action, Some(name)) else { return Ok(()) };
+        let Err(denied) = self.allow(action, Some(name)) else { return Ok(()) };
         let hangs_up = self.rules(|rules| rules.absent_repository) == Absent::HangUp;
         if hangs_up && action == "ecr:InitiateLayerUpload" {
             return Err(Refusal::HangUp);
@@ -143,7 +185,12 @@ impl Registry {
         if self.rules(|rules| rules.deny_silently) {
             return Err(Refusal::Silent(StatusCode::FORBIDDEN));
         }
-        Err(Refusal::new(StatusCode::FORBIDDEN, "DENIED", message))
+        Err(denied)
+    }
+
+    /// Changes a repository that must exist.
+    pub(super) fn change<T>(&self, name: &Repository, change: impl FnOnce(&mut Repo) -> T) -> Result<T, Refusal> {
+        Ok(self.store.change(name, change).ok_or_else(|| Refusal::absent(name, &self.account))??)
     }
 
     /// Reads a repository that must exist.

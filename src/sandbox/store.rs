@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use axum::body::Bytes;
 
 use super::folder::Folder;
-use super::repository::{Document, Image, Repo, Settings};
-use super::rules::{Interrupted, Parts};
+use super::repository::{Image, Repo, Settings};
+use super::rules::{CreationTemplate, Interrupted, Parts};
 use super::upload::{Blob, Gathered, Incomplete, Upload};
 use crate::error::Result;
 use crate::oci::{Digest, Repository, Tag};
+use crate::sync::lock;
 
 /// The maximum number of aliases: requests name them.
 const ALIASES: usize = 1000;
@@ -57,6 +58,8 @@ pub(super) struct RegistrySettings {
     pub(super) policy: Option<String>,
     /// The account settings, by name.
     pub(super) settings: BTreeMap<String, String>,
+    /// The creation templates, if the API changed them.
+    pub(super) templates: Option<Vec<CreationTemplate>>,
 }
 
 impl Inner {
@@ -66,7 +69,7 @@ impl Inner {
         let blobs = self.repositories.values().flat_map(|repo| &repo.blobs);
         let blobs: HashMap<&Digest, u64> = blobs.map(|(digest, blob)| (digest, blob.size())).collect();
         let uploads = self.uploads.values().map(|session| match session {
-            Session::Idle(upload) => upload.received(),
+            Session::Idle(upload) => upload.received,
             Session::Busy { received, fed, .. } => received + fed,
         });
         blobs.into_values().chain(uploads).sum()
@@ -94,13 +97,9 @@ impl Store {
         Ok(Self { inner: Mutex::new(inner), folder, discard })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Creates a repository. Returns `false` if it exists already.
     pub(super) fn create(&self, name: &Repository, settings: Settings) -> io::Result<bool> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         if inner.repositories.contains_key(name) {
             return Ok(false);
         }
@@ -114,7 +113,7 @@ impl Store {
 
     /// Notes that a client of ECR Public expects a repository that does not exist: its alias becomes one of the account's.
     pub(super) fn expect(&self, name: &Repository) {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         if let Some((alias, own)) = name.as_str().split_once('/')
             && inner.aliases.len() < ALIASES
             && !inner.repositories.contains_key(name)
@@ -125,7 +124,7 @@ impl Store {
 
     /// Returns the alias below which a repository of ECR Public exists or is expected.
     pub(super) fn alias_of(&self, own: &str) -> Option<String> {
-        let inner = self.lock();
+        let inner = lock(&self.inner);
         let is_own = |name: &&Repository| name.as_str().split_once('/').is_some_and(|(_, rest)| rest == own);
         let existing = inner.repositories.keys().find(is_own).and_then(|name| name.as_str().split_once('/'));
         inner.aliases.get(own).cloned().or_else(|| Some(existing?.0.to_owned()))
@@ -133,21 +132,21 @@ impl Store {
 
     /// Returns the aliases below which clients of ECR Public expect repositories.
     pub(super) fn aliases(&self) -> BTreeSet<String> {
-        self.lock().aliases.values().cloned().collect()
+        lock(&self.inner).aliases.values().cloned().collect()
     }
 
     pub(super) fn repositories(&self) -> Vec<Repository> {
-        self.lock().repositories.keys().cloned().collect()
+        lock(&self.inner).repositories.keys().cloned().collect()
     }
 
     /// Reads a repository. `None` if it does not exist.
     pub(super) fn look<T>(&self, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Option<T> {
-        self.lock().repositories.get(name).map(look)
+        lock(&self.inner).repositories.get(name).map(look)
     }
 
     /// Changes a repository. `None` if it does not exist.
     pub(super) fn change<T>(&self, name: &Repository, change: impl FnOnce(&mut Repo) -> T) -> Option<io::Result<T>> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let repo = inner.repositories.get_mut(name)?;
         let changed = change(repo);
         let written = self.folder.as_ref().map_or(Ok(()), |folder| folder.write_index(name, repo));
@@ -160,7 +159,7 @@ impl Store {
         name: &Repository,
         may: impl FnOnce(&Repo) -> bool,
     ) -> Option<io::Result<Option<Repo>>> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         if !may(inner.repositories.get(name)?) {
             return Some(Ok(None));
         }
@@ -174,14 +173,14 @@ impl Store {
 
     /// Records that images were pulled now.
     pub(super) fn record_pulls(&self, name: &Repository, digests: impl IntoIterator<Item = Digest>) {
-        if let Some(repo) = self.lock().repositories.get_mut(name) {
+        if let Some(repo) = lock(&self.inner).repositories.get_mut(name) {
             repo.pulled.extend(digests.into_iter().map(|digest| (digest, SystemTime::now())));
         }
     }
 
     /// Reads or changes what the registry has beside its repositories.
     pub(super) fn registry<T>(&self, look: impl FnOnce(&mut RegistrySettings) -> T) -> T {
-        look(&mut self.lock().registry)
+        look(&mut lock(&self.inner).registry)
     }
 
     /// Opens an upload session with this ID.
@@ -191,59 +190,43 @@ impl Store {
             None => Gathered::Memory(Vec::new()),
         };
         let upload = Box::new(Upload::new(name.clone(), gathered, self.discard));
-        self.lock().uploads.insert(id.to_owned(), Session::Idle(upload));
+        lock(&self.inner).uploads.insert(id.to_owned(), Session::Idle(upload));
         Ok(())
     }
 
     /// Borrows a session for one request, which has it for itself.
     pub(super) fn feed(&self, name: &Repository, id: &str, if_cut: Interrupted) -> Result<Feed<'_>, NoSession> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let session = inner.uploads.get_mut(id).ok_or(NoSession::Unknown)?;
         let busy = match session {
             Session::Idle(upload) if upload.repository == *name => {
-                Session::Busy { repository: name.clone(), received: upload.received(), fed: 0 }
+                Session::Busy { repository: name.clone(), received: upload.received, fed: 0 }
             }
             Session::Busy { repository, received, .. } if repository == name => return Err(NoSession::Busy(*received)),
             _ => return Err(NoSession::Unknown),
         };
         match std::mem::replace(session, busy) {
-            Session::Idle(upload) => Ok(Feed { store: self, id: id.to_owned(), upload: Some(upload), if_cut }),
+            Session::Idle(upload) => {
+                Ok(Feed { store: self, id: id.to_owned(), upload: Some(upload), is_in_part: false, if_cut })
+            }
             Session::Busy { .. } => Err(NoSession::Unknown),
         }
     }
 
     /// Removes a session. Returns `false` if it does not exist.
     pub(super) fn cancel_upload(&self, name: &Repository, id: &str) -> bool {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let is_here = inner.uploads.get(id).is_some_and(|session| session.repository() == name);
         is_here && inner.uploads.remove(id).is_some()
     }
 
     /// The blob that a session became.
     pub(super) fn closed(&self, name: &Repository, id: &str) -> Option<Digest> {
-        self.lock().closed.get(id).filter(|(repository, _)| repository == name).map(|(_, digest)| *digest)
-    }
-
-    /// Removes a layer that a manifest lists, as a lifecycle policy might between two requests.
-    pub(super) fn lose_layer(&self, name: &Repository, manifest: &[u8]) {
-        let document: Option<Document> = serde_json::from_slice(manifest).ok();
-        let first = document.and_then(|document| document.layers?.first()?.digest.parse::<Digest>().ok());
-        if let (Some(repo), Some(digest)) = (self.lock().repositories.get_mut(name), first) {
-            repo.blobs.remove(&digest);
-        }
-    }
-
-    /// Archives an image, as a lifecycle policy might. Returns `false` if it does not exist.
-    pub(super) fn archive(&self, name: &Repository, reference: &str) -> bool {
-        let mut inner = self.lock();
-        let Some(repo) = inner.repositories.get_mut(name) else { return false };
-        let Some(digest) = repo.any_image(reference).map(|(digest, _)| digest) else { return false };
-        repo.archived.insert(digest);
-        true
+        lock(&self.inner).closed.get(id).filter(|(repository, _)| repository == name).map(|(_, digest)| *digest)
     }
 
     pub(super) fn open_uploads(&self) -> usize {
-        self.lock().uploads.len()
+        lock(&self.inner).uploads.len()
     }
 
     /// Mounts a blob in another repository. Returns `false` if that is not possible.
@@ -251,7 +234,7 @@ impl Store {
     /// ECR mounts within the same encryption only, and only what a manifest of the source refers to
     /// (<https://github.com/aws/containers-roadmap/issues/2860>).
     pub(super) fn mount(&self, digest: &Digest, from: &Repository, to: &Repository) -> io::Result<bool> {
-        let mut inner = self.lock();
+        let mut inner = lock(&self.inner);
         let (Some(source), Some(target)) = (inner.repositories.get(from), inner.repositories.get(to)) else {
             return Ok(false);
         };
@@ -278,15 +261,13 @@ impl Store {
         name: &Repository,
         tag: Option<&Tag>,
         judge: impl FnOnce(&Repo) -> Result<(Digest, Image), E>,
-    ) -> Option<Result<Digest, E>> {
-        let mut inner = self.lock();
+    ) -> Option<Result<(Digest, Image), E>> {
+        let mut inner = lock(&self.inner);
         let repo = inner.repositories.get_mut(name)?;
-        let (digest, image) = match judge(repo) {
-            Ok(judged) => judged,
-            Err(refusal) => return Some(Err(refusal)),
-        };
-        let stored = self.keep_image(name, repo, tag, digest, image);
-        Some(stored.map(|()| digest).map_err(E::from))
+        Some(judge(repo).and_then(|(digest, image)| {
+            self.keep_image(name, repo, tag, digest, image.clone())?;
+            Ok((digest, image))
+        }))
     }
 
     fn keep_image(
@@ -317,13 +298,14 @@ pub(super) fn epoch(time: SystemTime) -> f64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// A session that is locked by one request.
+/// A session that is locked by one request, until this is dropped.
 ///
-/// Whatever ends that request early, and be it that the client vanished and this was dropped, leaves the session cut.
+/// Whatever ends that request in the middle of a part, and be it that the client vanished, leaves the session cut.
 pub(super) struct Feed<'a> {
     store: &'a Store,
     id: String,
     upload: Option<Box<Upload>>,
+    is_in_part: bool,
     if_cut: Interrupted,
 }
 
@@ -336,7 +318,7 @@ impl Feed<'_> {
     /// Fails if `length` more bytes do not fit into `space`.
     pub(super) fn check_room(&self, length: u64, space: Option<u64>) -> io::Result<()> {
         let Some(space) = space else { return Ok(()) };
-        let used = self.store.lock().used();
+        let used = lock(&self.store.inner).used();
         if length > space.saturating_sub(used) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
@@ -344,28 +326,32 @@ impl Feed<'_> {
     pub(super) fn write(&mut self, bytes: Bytes, space: Option<u64>) -> io::Result<()> {
         let length = bytes.len() as u64;
         self.check_room(length, space)?;
-        if let Some(Session::Busy { fed, .. }) = self.store.lock().uploads.get_mut(&self.id) {
+        if let Some(Session::Busy { fed, .. }) = lock(&self.store.inner).uploads.get_mut(&self.id) {
             *fed += length;
         }
         self.upload()?.write(bytes)
     }
 
-    /// Gives the session back as it is.
-    pub(super) fn release(mut self) {
-        if let Some(upload) = self.upload.take() {
-            self.give_back(upload);
-        }
+    /// Begins a part.
+    pub(super) fn begin_part(&mut self) {
+        self.is_in_part = true;
+    }
+
+    /// Completes a part with `length` bytes.
+    pub(super) fn end_part(&mut self, length: u64) -> io::Result<()> {
+        self.is_in_part = false;
+        self.upload()?.end_part(length);
+        Ok(())
     }
 
     /// Turns the session into a blob. Where that fails, the session stays open.
     pub(super) fn complete(mut self, digest: &Digest, parts: &Parts) -> io::Result<Result<(), Incomplete>> {
-        let Some(upload) = self.upload.take() else { return Ok(Err(Incomplete::Empty)) };
-        if let Err(incomplete) = upload.check(digest, parts) {
-            self.give_back(upload);
+        if let Err(incomplete) = self.upload()?.check(digest, parts) {
             return Ok(Err(incomplete));
         }
+        let Some(upload) = self.upload.take() else { return Ok(Err(Incomplete::Empty)) };
         let name = upload.repository.clone();
-        let mut inner = self.store.lock();
+        let mut inner = lock(&self.store.inner);
         inner.uploads.remove(&self.id);
         inner.closed.insert(self.id.clone(), (name.clone(), *digest));
         let Some(repo) = inner.repositories.get_mut(&name) else {
@@ -382,20 +368,17 @@ impl Feed<'_> {
         repo.blobs.insert(*digest, blob);
         Ok(Ok(()))
     }
-
-    fn give_back(&self, upload: Box<Upload>) {
-        // A session that was cancelled meanwhile stays cancelled.
-        if let Some(session) = self.store.lock().uploads.get_mut(&self.id) {
-            *session = Session::Idle(upload);
-        }
-    }
 }
 
 impl Drop for Feed<'_> {
     fn drop(&mut self) {
-        if let Some(mut upload) = self.upload.take() {
+        let Some(mut upload) = self.upload.take() else { return };
+        if self.is_in_part {
             upload.cut(self.if_cut);
-            self.give_back(upload);
+        }
+        // A session that was cancelled meanwhile stays cancelled.
+        if let Some(session) = lock(&self.store.inner).uploads.get_mut(&self.id) {
+            *session = Session::Idle(upload);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::registries::RegistryId;
 use super::route::{Route, query_value, query_values};
 use super::rules::{Asks, TokenService};
 use super::server::{Registry, Server};
-use super::{reply, set};
+use super::{answer, reply, set};
 
 /// The service of ECR Public.
 const PUBLIC: &str = "public.ecr.aws";
@@ -142,9 +142,9 @@ pub(super) async fn serve(registry: &Registry, exchange: &mut Exchange) -> Resul
                 Some(_) => return Err(invalid()),
                 None => (vec!["anonymous".to_owned()], None),
             };
-            let lifetime = registry.rules(|rules| rules.token_lifetime);
+            let lifetime = registry.server.token_lifetime();
             let token = registry.server.logins.issue_bearer(scopes, owner, lifetime);
-            Ok(answer(&json!({"token": token})))
+            Ok(answer::json(StatusCode::OK, json!({"token": token}).to_string()))
         }
         Asks::Tokens(service) => {
             if let Some(to) = &service.moved {
@@ -198,11 +198,5 @@ fn grant(registry: &Registry, service: &TokenService, asked: &[String]) -> Resul
     if let Some(seconds) = service.expires_in {
         body["expires_in"] = json!(seconds);
     }
-    Ok(answer(&body))
-}
-
-fn answer(body: &serde_json::Value) -> Response {
-    let mut response = reply(StatusCode::OK, body.to_string());
-    set(&mut response, "content-type", "application/json");
-    response
+    Ok(answer::json(StatusCode::OK, body.to_string()))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 
 use super::registries::RegistryId;
+use crate::sync::lock;
 
 /// The number of requests, and of those that are served.
 #[derive(Debug, Default)]
@@ -28,7 +29,7 @@ impl Traffic {
     ///
     /// If `limit` requests are served already, it is rejected and not counted as served.
     pub(super) fn enter(self: &Arc<Self>, limit: Option<usize>) -> Presence {
-        let mut counts = self.lock();
+        let mut counts = lock(&self.0);
         counts.present += 1;
         counts.most_present = counts.most_present.max(counts.present);
         let is_served = limit.is_none_or(|limit| counts.served < limit);
@@ -38,16 +39,12 @@ impl Traffic {
 
     /// Returns the number of requests now.
     pub(super) fn now(&self) -> usize {
-        self.lock().present
+        lock(&self.0).present
     }
 
     /// Returns the maximum number of concurrent requests.
     pub(super) fn most(&self) -> usize {
-        self.lock().most_present
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).most_present
     }
 }
 
@@ -72,7 +69,7 @@ impl Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        let mut counts = self.traffic.lock();
+        let mut counts = lock(&self.traffic.0);
         counts.present -= 1;
         counts.served -= usize::from(self.is_served);
     }
@@ -130,7 +127,7 @@ impl Rates {
     pub(super) fn allow(&self, registry: RegistryId, operation: &str, now: Instant) -> bool {
         let Some((operation, rate)) = RATES.iter().find(|(limited, _)| *limited == operation) else { return true };
         let rate = f64::from(*rate);
-        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = lock(&self.0);
         let Allowance { left, since } =
             rates.entry((registry, operation)).or_insert(Allowance { left: rate, since: now });
         *left = (*left + now.saturating_duration_since(*since).as_secs_f64() * rate).min(rate);

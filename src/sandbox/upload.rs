@@ -1,5 +1,6 @@
 //! One upload session: its bytes, their running hash, and the rules about parts.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -29,11 +30,14 @@ const LARGEST_IN_MEMORY: u64 = 1 << 20;
 pub(super) struct Upload {
     pub(super) repository: Repository,
     hasher: Sha256,
-    received: u64,
-    first_part: u64,
-    last_part: u64,
+    pub(super) received: u64,
+    /// The size of the first part, which every `Range` repeats.
+    pub(super) first_part: u64,
+    /// The size of the last part that was not empty.
+    pub(super) last_part: u64,
     too_small: bool,
-    is_begun: bool,
+    /// Whether a request has added to it, even if it was empty or cut.
+    pub(super) is_begun: bool,
     cut: Option<Interrupted>,
     bytes: Gathered,
     discard: bool,
@@ -55,6 +59,12 @@ pub(super) enum Gathered {
 pub(super) struct WrongOffset {
     pub(super) stated: u64,
     pub(super) expected: u64,
+}
+
+impl fmt::Display for WrongOffset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "First byte of the layer part is {} instead of {}", self.stated, self.expected)
+    }
 }
 
 /// Why a session cannot be completed.
@@ -79,25 +89,6 @@ impl Upload {
             bytes,
             discard,
         }
-    }
-
-    pub(super) fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// The size of the first part, which every `Range` repeats.
-    pub(super) fn first_part(&self) -> u64 {
-        self.first_part
-    }
-
-    /// The size of the last part that was not empty.
-    pub(super) fn last_part(&self) -> u64 {
-        self.last_part
-    }
-
-    /// Whether a request has added to it, even if it was empty or cut.
-    pub(super) fn is_begun(&self) -> bool {
-        self.is_begun
     }
 
     /// Whether the session accepts no more data.

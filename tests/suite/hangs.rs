@@ -44,7 +44,7 @@ fn what_an_immutable_tag_points_at() {
 
 #[test]
 fn a_list_of_referrers() {
-    let ecr = Ecr::with(&["team/app"], Rules { referrers: false, ..Rules::default() });
+    let ecr = Ecr::with(&["team/app"], Rules { no_referrers: true, ..Rules::default() });
     let layout = Layout::new(&ecr.env, "layout");
     let image = layout.image("linux/amd64");
     layout.artifact(&image, "application/spdx+json", "an SBOM");

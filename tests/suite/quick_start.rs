@@ -250,10 +250,7 @@ fn a_sandbox_runs_until_it_is_stopped_and_prints_how_to_push_into_it() {
     check_output("sandbox", &shown.replace(url, "http://127.0.0.1:5050"), words);
     let printed = env.run(&["sandbox", "env", url]).succeeds();
     assert_eq!(printed.stdout, shown);
-    // As a shell reads it where NO_PROXY is not set.
-    let exports = exports.iter().filter_map(|line| line.split_once('='));
-    let exports = exports.map(|(name, value)| (name, value.trim_matches('"').replace(",$NO_PROXY", "")));
-    let exports: Vec<_> = exports.collect();
+    let exports: Vec<_> = exports.iter().filter_map(|line| line.split_once('=')).collect();
     assert_eq!(exports.len(), 9, "{exports:?}");
     let public = "public.ecr.aws/sandbox/app:1";
     for (target, create) in
@@ -281,6 +278,33 @@ fn a_sandbox_runs_until_it_is_stopped_and_prints_how_to_push_into_it() {
         asked.map(|line| line["status"].as_u64().unwrap()).take(2).collect::<Vec<_>>()
     };
     assert_eq!((statuses("ecr:PutImage"), statuses("ecr:GetAuthorizationToken")), (vec![429, 201], vec![503, 200]));
+}
+
+#[test]
+fn a_shell_that_refuses_unset_variables_evaluates_the_exports() {
+    let env = TestEnv::new();
+    let program = super::harness::text(&super::harness::program());
+    let script = r#"eval "$("$0" sandbox env 5077)" && eval "$("$0" sandbox env 5077)"
+        echo "$AWS_ENDPOINT_URL_ECR $NO_PROXY ${no_proxy-unset}""#;
+    let url = "http://127.0.0.1:5077";
+    for (set, hosts) in [
+        (&[][..], "127.0.0.1,localhost unset"),
+        (&[("NO_PROXY", "*.example,$(a) 'b'")], "127.0.0.1,localhost,*.example,$(a) 'b' unset"),
+        (&[("NO_PROXY", "localhost"), ("no_proxy", "a")], "127.0.0.1,localhost 127.0.0.1,localhost"),
+        (&[("no_proxy", "a")], "127.0.0.1,localhost,a 127.0.0.1,localhost,a"),
+    ] {
+        let mut shell = std::process::Command::new("sh");
+        shell.env_clear().env("HOME", env.home()).envs(set.iter().copied());
+        let run = finish(
+            {
+                shell.args(["-euc", script, &program]);
+                shell
+            },
+            String::new,
+        )
+        .succeeds();
+        assert_eq!(run.stdout, format!("{url} {hosts}\n"), "{set:?}");
+    }
 }
 
 #[test]

@@ -186,7 +186,7 @@ fn a_referrer_is_pushed_unchanged_with_any_option() {
 #[test]
 fn a_registry_without_the_referrers_api_gets_lists_under_tags() {
     let manifest = ManifestRules { no_image_without_layers: false, ..ManifestRules::default() };
-    let rules = Rules { referrers: false, anonymous: true, manifest, ..Rules::default() };
+    let rules = Rules { no_referrers: true, anonymous: true, manifest, ..Rules::default() };
     let ecr = Ecr::with(&["team/app"], rules);
     let Described { layout, image, sbom, about_sbom, unlisted } = described(&ecr);
     let other =
@@ -235,7 +235,7 @@ fn a_docker_registry_gets_lists_under_tags() {
 #[test]
 fn a_referrers_tag_that_is_not_an_index_is_unchanged() {
     let manifest = ManifestRules { no_image_without_layers: false, ..ManifestRules::default() };
-    let rules = Rules { referrers: false, anonymous: true, manifest, ..Rules::default() };
+    let rules = Rules { no_referrers: true, anonymous: true, manifest, ..Rules::default() };
     let ecr = Ecr::with(&["team/app"], rules);
     let Described { layout, image, .. } = described(&ecr);
     let tag = format!("sha256-{}", hex(&image));

@@ -20,9 +20,7 @@ const GRACE: Duration = Duration::from_secs(10);
 pub(super) async fn run(args: SandboxArgs, create: Vec<Repository>) -> Result<ExitCode> {
     if let Some(SandboxCommand::Env { address }) = args.action {
         let region = sandbox::Options::default().region;
-        let exports =
-            variables(&address, &region, ",$NO_PROXY").map(|(name, value)| format!("export {name}={value}\n"));
-        print(&exports.concat())?;
+        print(&exports(&variables(&address, &region), ""))?;
         return Ok(ExitCode::SUCCESS);
     }
     let default = sandbox::Options::default();
@@ -54,8 +52,7 @@ pub(super) async fn run(args: SandboxArgs, create: Vec<Repository>) -> Result<Ex
     }
     let code = if args.command.is_empty() {
         log.drain();
-        let lines = variables(address, &region, ",$NO_PROXY").map(|(name, value)| format!("  export {name}={value}\n"));
-        let exports = lines.concat();
+        let exports = exports(&variables(address, &region), "  ");
         print(&format!(
             "The sandbox (a fake Amazon ECR) listens on {url} until Ctrl-C. To push into it:\n\n{exports}\
              \x20 ecr-push IMAGE.tar team/app:1 --create-repository\n"
@@ -66,18 +63,16 @@ pub(super) async fn run(args: SandboxArgs, create: Vec<Repository>) -> Result<Ex
         let text = format!("sandbox: using the built-in fake ECR at {url}; nothing is sent to AWS");
         log.write_entry(&Entry::info("sandbox", text).with("url", url.as_str()));
         log.drain();
-        let bypass = std::env::var("NO_PROXY").map(|hosts| format!(",{hosts}")).unwrap_or_default();
-        run_command(&args.command, &variables(address, &region, &bypass)).await?
+        run_command(&args.command, &variables(address, &region)).await?
     };
     sandbox.stop().await;
     Ok(code)
 }
 
-/// The variables that direct this program and AWS's tools to a sandbox. `bypass` has the other hosts without a proxy.
-fn variables(address: &str, region: &str, bypass: &str) -> [(&'static str, String); 9] {
+/// The variables that direct this program and AWS's tools to a sandbox.
+fn variables(address: &str, region: &str) -> Vec<(&'static str, String)> {
     let url = format!("http://{address}");
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    [
+    let mut variables = vec![
         ("AWS_ENDPOINT_URL_ECR", url.clone()),
         ("AWS_ENDPOINT_URL_ECR_PUBLIC", url.clone()),
         ("AWS_ENDPOINT_URL_STS", url.clone()),
@@ -87,8 +82,28 @@ fn variables(address: &str, region: &str, bypass: &str) -> [(&'static str, Strin
         ("AWS_REGION", region.to_owned()),
         // botocore reads only this one.
         ("AWS_DEFAULT_REGION", region.to_owned()),
-        ("NO_PROXY", format!("\"{host},localhost{bypass}\"")),
-    ]
+    ];
+    let [upper, lower] = ["NO_PROXY", "no_proxy"].map(|name| std::env::var(name).ok());
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let hosts = without_proxy(host, upper.as_deref().or(lower.as_deref()).unwrap_or_default());
+    // curl and Python prefer the name in lower case.
+    variables.extend(lower.map(|_| ("no_proxy", hosts.clone())));
+    variables.push(("NO_PROXY", hosts));
+    variables
+}
+
+/// Returns the hosts without a proxy: that of the sandbox, and those that have none already.
+fn without_proxy(host: &str, others: &str) -> String {
+    let mut hosts = vec![host, "localhost"];
+    let others = others.split(',').map(str::trim).filter(|other| !other.is_empty() && *other != host);
+    hosts.extend(others.filter(|other| *other != "localhost"));
+    hosts.join(",")
+}
+
+/// Returns a line of a shell for each variable. It refers to no other variable, which may be unset.
+fn exports(variables: &[(&str, String)], indent: &str) -> String {
+    let quoted = |value: &str| shlex::try_quote(value).map_or_else(|_| "''".to_owned(), |value| value.into_owned());
+    variables.iter().map(|(name, value)| format!("{indent}export {name}={}\n", quoted(value))).collect()
 }
 
 /// Runs a command with these variables, and returns its exit code.
@@ -96,7 +111,7 @@ async fn run_command(words: &[std::ffi::OsString], variables: &[(&str, String)])
     let [program, arguments @ ..] = words else { return Ok(ExitCode::SUCCESS) };
     let mut command = Command::new(program);
     command.args(arguments).kill_on_drop(true);
-    command.envs(variables.iter().map(|(name, value)| (name, value.trim_matches('"'))));
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     let fail = |why| Error::usage(format!("cannot run {}", program.display())).because(why);
     let mut child = command.spawn().map_err(fail)?;
     let ended = tokio::select! {

@@ -5,11 +5,10 @@ use serde_json::json;
 use super::call::Call;
 use super::exception::{Exception, Outcome};
 use super::policies::check_policy;
-use crate::sandbox::rules::BlobMounting;
 use crate::sandbox::store::epoch;
 
 pub(super) fn get_authorization_token(call: &Call<'_>) -> Outcome {
-    let (token, ends) = call.registry.issue_token();
+    let (token, ends) = call.registry.server.issue_token(call.registry.id());
     let endpoint = format!("https://{}", call.registry.host());
     Ok(json!({"authorizationData": [
         {"authorizationToken": token, "expiresAt": epoch(ends), "proxyEndpoint": endpoint},
@@ -44,47 +43,29 @@ fn policy(call: &Call<'_>, found: Option<String>) -> Outcome {
     Ok(json!({"registryId": id, "policyText": found.ok_or_else(absent)?}))
 }
 
-/// The settings of an account, and the values that they can have. The first one is the default.
+/// The settings of an account, and the values that they can have.
 const SETTINGS: [(&str, &[&str]); 3] = [
     ("BASIC_SCAN_TYPE_VERSION", &["AWS_NATIVE"]),
     ("BLOB_MOUNTING", &["DISABLED", "ENABLED"]),
     ("REGISTRY_POLICY_SCOPE", &["V1", "V2"]),
 ];
 
-/// Returns the name of a setting, and its values.
-fn setting<'a>(call: &'a Call<'_>) -> Result<(&'a str, &'static [&'static str]), Exception> {
-    let name = call.required("name");
-    let found = SETTINGS.iter().find(|(known, _)| *known == name);
-    found.map(|(_, values)| (name, *values)).ok_or_else(|| {
-        let names = SETTINGS.map(|(name, _)| name).join(", ");
-        Exception::parameter("name", &format!("Member must satisfy enum value set: [{names}]"))
-    })
+/// Returns a member that has one of these values.
+fn one_of<'a>(call: &'a Call<'_>, member: &str, set: &[&str]) -> Result<&'a str, Exception> {
+    let constraint = || format!("Member must satisfy enum value set: [{}]", set.join(", "));
+    let value = call.required(member);
+    set.contains(&value).then_some(value).ok_or_else(|| Exception::parameter(member, &constraint()))
 }
 
 pub(super) fn get_setting(call: &Call<'_>) -> Outcome {
-    let (name, values) = setting(call)?;
-    let value = match name {
-        "BLOB_MOUNTING" if call.registry.rules(|rules| rules.blob_mounting == BlobMounting::Enabled) => {
-            "ENABLED".to_owned()
-        }
-        _ => {
-            let value = call.registry.store.registry(|own| own.settings.get(name).cloned());
-            value.unwrap_or_else(|| values[0].to_owned())
-        }
-    };
-    Ok(json!({"name": name, "value": value}))
+    let name = one_of(call, "name", &SETTINGS.map(|(name, _)| name))?;
+    Ok(json!({"name": name, "value": call.registry.setting(name)}))
 }
 
 pub(super) fn put_setting(call: &Call<'_>) -> Outcome {
-    let ((name, values), value) = (setting(call)?, call.required("value"));
-    if !values.contains(&value) {
-        let constraint = format!("Member must satisfy enum value set: [{}]", values.join(", "));
-        return Err(Exception::parameter("value", &constraint));
-    }
-    if name == "BLOB_MOUNTING" {
-        let mounting = if value == "ENABLED" { BlobMounting::Enabled } else { BlobMounting::Disabled };
-        call.registry.rules(|rules| rules.blob_mounting = mounting);
-    }
+    let name = one_of(call, "name", &SETTINGS.map(|(name, _)| name))?;
+    let values = SETTINGS.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, values)| values);
+    let value = one_of(call, "value", values)?;
     call.registry.store.registry(|own| own.settings.insert(name.to_owned(), value.to_owned()));
     Ok(json!({"name": name, "value": value}))
 }

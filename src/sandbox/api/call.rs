@@ -1,12 +1,14 @@
 //! One call of an operation, and one page of its results.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::exception::{Exception, Outcome};
 use crate::oci::Repository;
 use crate::sandbox::exchange::Exchange;
-use crate::sandbox::refusal::absent_message;
+use crate::sandbox::refusal::Refusal;
 use crate::sandbox::repository::Repo;
 use crate::sandbox::server::Registry;
 
@@ -16,6 +18,9 @@ pub(super) struct Call<'a> {
     pub(super) exchange: &'a Exchange,
     pub(super) input: Value,
 }
+
+/// What an operation does.
+pub(super) type Handler = fn(&Call<'_>) -> Outcome;
 
 impl Call<'_> {
     /// Returns a member that is text.
@@ -39,8 +44,8 @@ impl Call<'_> {
 
     pub(super) fn parse(&self, name: &str) -> Result<Repository, Exception> {
         let account = self.text("registryId").unwrap_or(&self.registry.account);
-        let absent = || Exception::new("RepositoryNotFoundException", absent_message(name, account));
-        name.parse().ok().filter(|_| account == self.registry.account).ok_or_else(absent)
+        let known = name.parse().ok().filter(|_| account == self.registry.account);
+        Ok(known.ok_or_else(|| Refusal::absent(name, account))?)
     }
 
     /// Returns the repository whose ARN the call has.
@@ -53,13 +58,17 @@ impl Call<'_> {
 
     /// Reads a repository.
     pub(super) fn look<T>(&self, name: &Repository, look: impl FnOnce(&Repo) -> T) -> Result<T, Exception> {
-        self.registry.store.look(name, look).ok_or_else(|| Exception::absent(name.as_str(), self.registry))
+        Ok(self.registry.look(name, look)?)
     }
 
     /// Changes a repository.
     pub(super) fn change<T>(&self, name: &Repository, change: impl FnOnce(&mut Repo) -> T) -> Result<T, Exception> {
-        let changed = self.registry.store.change(name, change);
-        Ok(changed.ok_or_else(|| Exception::absent(name.as_str(), self.registry))??)
+        Ok(self.registry.change(name, change)?)
+    }
+
+    /// Returns the repository with its registry as messages name it.
+    pub(super) fn place(&self, name: &Repository) -> String {
+        format!("the repository with name '{name}' in the registry with id '{}'", self.registry.account)
     }
 
     /// Returns the members that most responses begin with, and others.
@@ -67,25 +76,39 @@ impl Call<'_> {
         with(json!({"registryId": self.registry.account, "repositoryName": name}), others)
     }
 
-    /// Returns one page of results.
-    pub(super) fn page(&self, member: &str, results: Vec<Value>) -> Outcome {
-        let wanted = self.input["maxResults"].as_u64().map_or(100, |wanted| usize::try_from(wanted).unwrap_or(100));
-        let length = self.registry.rules(|rules| rules.page).map_or(wanted, |most| wanted.min(most));
-        let start = match self.text("nextToken") {
-            None => 0,
-            Some(token) => token
-                .strip_prefix("page-")
-                .and_then(|start| start.parse::<usize>().ok())
-                .ok_or_else(|| Exception::parameter("nextToken", "must be a token from an earlier answer"))?,
-        };
-        let end = start.saturating_add(length);
-        let more = results.len() > end;
-        let mut answer = json!({});
-        answer[member] = results.into_iter().skip(start).take(length).collect();
-        if more {
-            answer["nextToken"] = json!(format!("page-{end}"));
+    /// Returns one page of results, in the order of their keys if there are several pages.
+    ///
+    /// A token names the last result of its page, not a position: clients delete what they list, page by page.
+    pub(super) fn page(&self, member: &str, key: fn(&Value) -> String, mut results: Vec<Value>) -> Outcome {
+        let default = if member == "referrers" { 20 } else { 100 };
+        let wanted =
+            self.input["maxResults"].as_u64().map_or(default, |wanted| usize::try_from(wanted).unwrap_or(default));
+        let length = self.registry.rules(|rules| rules.page).map_or(wanted, |most| wanted.min(most)).max(1);
+        if results.len() > length || self.text("nextToken").is_some() {
+            results.sort_by_cached_key(key);
         }
-        Ok(answer)
+        if let Some(token) = self.text("nextToken") {
+            let refuse = || Exception::parameter("nextToken", "must be a token from an earlier answer");
+            let last = token.split_once('.').and_then(|(_, last)| URL_SAFE_NO_PAD.decode(last).ok());
+            let last = last.and_then(|last| String::from_utf8(last).ok()).unwrap_or_default();
+            if token != self.token(&last) {
+                return Err(refuse());
+            }
+            results.retain(|result| key(result) > last);
+        }
+        let next = results.get(length).and(results.get(length - 1)).map(|last| self.token(&key(last)));
+        results.truncate(length);
+        Ok(present(json!({member: results, "nextToken": next})))
+    }
+
+    /// Returns the token for what follows a result. No other request accepts it.
+    fn token(&self, last: &str) -> String {
+        let mut input = self.input.clone();
+        for varies in ["maxResults", "nextToken"] {
+            input.as_object_mut().and_then(|input| input.remove(varies));
+        }
+        let request = format!("{} {input} {last}", self.exchange.header("x-amz-target").unwrap_or_default());
+        format!("{}.{}", self.registry.server.logins.sign(&request), URL_SAFE_NO_PAD.encode(last))
     }
 }
 

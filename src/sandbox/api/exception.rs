@@ -4,8 +4,7 @@ use axum::http::StatusCode;
 use serde_json::Value;
 
 use crate::error::Error;
-use crate::sandbox::refusal::{Refusal, absent_message, parameter_message};
-use crate::sandbox::server::Registry;
+use crate::sandbox::refusal::{Refusal, parameter_message};
 
 /// An exception: its name, its message, and other members that it has.
 #[derive(Debug, Eq, PartialEq)]
@@ -27,23 +26,18 @@ impl Exception {
     pub(super) fn parameter(name: &str, constraint: &str) -> Self {
         Self::new("InvalidParameterException", parameter_message(name, constraint))
     }
-
-    pub(super) fn absent(name: &str, registry: &Registry) -> Self {
-        Self::new("RepositoryNotFoundException", absent_message(name, &registry.account))
-    }
 }
 
 impl From<std::io::Error> for Exception {
     fn from(error: std::io::Error) -> Self {
-        let message = format!("the sandbox's folder: {error}");
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new("ServerException", message) }
+        Refusal::from(error).into()
     }
 }
 
 impl From<Error> for Exception {
     /// The registry cannot be opened.
     fn from(error: Error) -> Self {
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, ..Self::new("ServerException", error.to_string()) }
+        Refusal::from(error).into()
     }
 }
 

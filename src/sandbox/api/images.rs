@@ -10,7 +10,8 @@ use super::call::{Call, present, with};
 use super::exception::{Exception, Outcome};
 use super::scans;
 use crate::oci::{Digest, Repository, Tag};
-use crate::sandbox::manifest::{self, Place};
+use crate::sandbox::manifest::{self, Sent};
+use crate::sandbox::refusal::Refusal;
 use crate::sandbox::repository::{Image, Repo};
 use crate::sandbox::store::epoch;
 
@@ -57,12 +58,7 @@ impl ImageId {
     }
 
     pub(super) fn not_found(&self, call: &Call<'_>, name: &Repository) -> Exception {
-        let message = format!(
-            "The image with imageId {} does not exist within the repository with name '{name}' in the registry with id \
-             '{}'",
-            self.quoted(),
-            call.registry.account
-        );
+        let message = format!("The image with imageId {} does not exist within {}", self.quoted(), call.place(name));
         Exception::new("ImageNotFoundException", message)
     }
 }
@@ -149,7 +145,7 @@ pub(super) fn list(call: &Call<'_>) -> Outcome {
         let wanted = tagged.chain(untagged).filter(|(digest, _)| filter.wants(repo, digest));
         wanted.map(|(digest, tag)| ImageId::new(digest, tag).to_json()).collect()
     })?;
-    call.page("imageIds", ids)
+    call.page("imageIds", |id| format!("{} {}", id["imageTag"], id["imageDigest"]), ids)
 }
 
 pub(super) fn describe(call: &Call<'_>) -> Outcome {
@@ -169,12 +165,16 @@ pub(super) fn describe(call: &Call<'_>) -> Outcome {
         };
         ids.iter().map(find).collect::<Result<Vec<_>, _>>()
     })?;
-    call.page("imageDetails", details.map_err(|id| id.not_found(call, &name))?)
+    call.page(
+        "imageDetails",
+        |detail| detail["imageDigest"].to_string(),
+        details.map_err(|id| id.not_found(call, &name))?,
+    )
 }
 
 fn detail(call: &Call<'_>, name: &Repository, repo: &Repo, digest: &Digest) -> Value {
     let Some(image) = repo.images.get(digest) else { return Value::Null };
-    let tags: Vec<&String> = repo.tags.iter().filter(|(_, to)| *to == digest).map(|(tag, _)| tag).collect();
+    let tags = repo.tags_of(digest);
     // The size of an index is that of its largest image
     // (https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_ImageDetail.html).
     let children = image.facts.children.iter().filter_map(|child| repo.images.get(child));
@@ -194,8 +194,6 @@ fn detail(call: &Call<'_>, name: &Repository, repo: &Repo, digest: &Digest) -> V
     present(call.about(name, with(detail, scan)))
 }
 
-/// The last tag of an image takes the image with it
-/// (<https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_BatchDeleteImage.html>).
 pub(super) fn batch_delete(call: &Call<'_>) -> Outcome {
     let (name, ids): (_, Vec<ImageId>) = (call.name()?, call.member("imageIds")?);
     let (mut deleted, mut failures) = (Vec::new(), Vec::new());
@@ -213,22 +211,8 @@ pub(super) fn batch_delete(call: &Call<'_>) -> Outcome {
 /// Removes a tag or an image. Returns the IDs that are gone.
 fn delete_one(repo: &mut Repo, id: &ImageId) -> Result<Vec<ImageId>, Failure> {
     let (digest, _) = id.find(repo)?;
-    let mut tags: Vec<String> = repo.tags.iter().filter(|(_, to)| **to == digest).map(|(tag, _)| tag.clone()).collect();
-    let parents = repo.images.iter().filter(|(_, image)| image.facts.children.contains(&digest));
-    let parents: Vec<String> = parents.map(|(parent, _)| parent.to_string()).collect();
-    let is_last = id.image_tag.is_none() || tags.len() == 1;
-    if let Some(tag) = &id.image_tag {
-        tags = vec![tag.clone()];
-    } else if !parents.is_empty() {
-        let reason = format!("Requested image referenced by manifest list: [{}]", parents.join(", "));
-        return Err(("ImageReferencedByManifestList", reason));
-    }
-    for tag in &tags {
-        repo.tags.remove(tag);
-    }
-    if is_last && parents.is_empty() {
-        repo.forget_image(&digest);
-    }
+    let tags = repo.delete(&digest, id.image_tag.as_deref());
+    let tags = tags.map_err(|reason| ("ImageReferencedByManifestList", reason))?;
     let ids = tags.iter().map(|tag| ImageId::new(&digest, Some(tag)));
     Ok(if tags.is_empty() { vec![ImageId::new(&digest, None)] } else { ids.collect() })
 }
@@ -239,31 +223,22 @@ pub(super) fn put(call: &Call<'_>) -> Outcome {
     let own = serde_json::from_str::<Value>(text).ok().and_then(|own| Some(own["mediaType"].as_str()?.to_owned()));
     let media_type = call.text("imageManifestMediaType").map(str::to_owned).or(own).unwrap_or_default();
     let tag: Option<Tag> = call.text("imageTag").map(manifest::tag_of).transpose()?;
-    let digest = Digest::of(&bytes);
-    if let Some(wrong) = call.text("imageDigest").filter(|stated| *stated != digest.to_string()) {
-        let message = manifest::other_digest(wrong, &name, &registry.account);
-        return Err(message.into());
-    }
-    let rules = registry.rules(|rules| rules.clone());
-    let mut described = Value::Null;
-    let put = registry.store.put_image(&name, tag.as_ref(), |repo| {
-        let place = Place { repository: &name, account: &registry.account, repo };
-        let (digest, image) = manifest::admit(&bytes, &media_type, &rules, &place, tag.as_ref())?;
-        let is_tagged = tag.as_ref().is_none_or(|tag| repo.tags.get(tag.as_str()) == Some(&digest));
-        if is_tagged && repo.image(&digest.to_string()).is_some() {
-            let tag = tag.as_ref().map(|tag| format!(" and tag '{tag}'")).unwrap_or_default();
-            let message = format!(
-                "Image with digest '{digest}'{tag} already exists in the repository with name '{name}' in registry \
-                 with id '{}'",
-                registry.account
-            );
-            return Err(Exception::new("ImageAlreadyExistsException", message));
+    let sent = Sent { bytes, media_type: &media_type, digest: call.text("imageDigest"), tag: tag.clone() };
+    let (digest, image) = manifest::put(registry, &name, &sent, |repo, digest| {
+        let is_tagged = tag.as_ref().is_none_or(|tag| repo.tags.get(tag.as_str()) == Some(digest));
+        if !is_tagged || !repo.images.contains_key(digest) || repo.archived.contains(digest) {
+            return Ok(());
         }
-        described = describe_one(call, &name, &ImageId::new(&digest, tag.as_ref().map(Tag::as_str)), &image);
-        Ok((digest, image))
-    });
-    put.ok_or_else(|| Exception::absent(name.as_str(), registry))??;
-    Ok(json!({"image": described}))
+        let tag = tag.as_ref().map(|tag| format!(" and tag '{tag}'")).unwrap_or_default();
+        let message = format!(
+            "Image with digest '{digest}'{tag} already exists in the repository with name '{name}' in registry with id \
+             '{}'",
+            registry.account
+        );
+        Err(Refusal::manifest(message).raises("ImageAlreadyExistsException"))
+    })?;
+    let id = ImageId::new(&digest, tag.as_ref().map(Tag::as_str));
+    Ok(json!({"image": describe_one(call, &name, &id, &image)}))
 }
 
 pub(super) fn referrers(call: &Call<'_>) -> Outcome {
@@ -281,15 +256,11 @@ pub(super) fn referrers(call: &Call<'_>) -> Outcome {
                 && types.is_none_or(has_type)
         };
         let describe = |(digest, image): (&Digest, &Image)| {
-            present(json!({
-                "digest": digest, "mediaType": image.media_type, "artifactType": image.facts.artifact_type,
-                "size": image.bytes.len(), "annotations": image.facts.annotations,
-                "artifactStatus": status(repo, digest),
-            }))
+            present(with(image.referrer(digest), json!({"artifactStatus": status(repo, digest)})))
         };
         repo.images.iter().filter(is_wanted).map(describe).collect()
     })?;
-    call.page("referrers", referrers)
+    call.page("referrers", |referrer| referrer["digest"].to_string(), referrers)
 }
 
 pub(super) fn update_storage_class(call: &Call<'_>) -> Outcome {

@@ -11,7 +11,7 @@ use crate::oci::Digest;
 use crate::sandbox::refusal::Refusal;
 use crate::sandbox::rules::LayerState;
 use crate::sandbox::store::{Feed, NoSession};
-use crate::sandbox::upload::{Blob, Incomplete, LARGEST_PART};
+use crate::sandbox::upload::{Blob, Incomplete, LARGEST_PART, WrongOffset};
 use crate::sandbox::{blobs, bucket};
 
 pub(super) fn check(call: &Call<'_>) -> Outcome {
@@ -58,18 +58,17 @@ fn feed<'a>(call: &'a Call<'_>) -> Result<Feed<'a>, Exception> {
     let feed = registry.store.feed(&name, id, registry.rules(|rules| rules.interrupted));
     feed.map_err(|no_session| match no_session {
         NoSession::Unknown => Refusal::no_session(id, &name, &registry.account).into(),
-        NoSession::Busy(received) => invalid_part(call, received, received + 1),
+        NoSession::Busy(received) => invalid_part(call, WrongOffset { stated: received, expected: received + 1 }),
     })
 }
 
-fn invalid_part(call: &Call<'_>, stated: u64, expected: u64) -> Exception {
+fn invalid_part(call: &Call<'_>, wrong: WrongOffset) -> Exception {
     let id = call.required("uploadId");
     let members = json!({
         "registryId": call.registry.account, "repositoryName": call.required("repositoryName"), "uploadId": id,
-        "lastValidByteReceived": expected.saturating_sub(1),
+        "lastValidByteReceived": wrong.expected.saturating_sub(1),
     });
-    let message = format!("First byte of the layer part is {stated} instead of {expected}");
-    Exception { members, ..Exception::new("InvalidLayerPartException", message) }
+    Exception { members, ..Exception::new("InvalidLayerPartException", wrong.to_string()) }
 }
 
 pub(super) fn upload(call: &Call<'_>) -> Outcome {
@@ -87,13 +86,9 @@ pub(super) fn upload(call: &Call<'_>) -> Outcome {
         return Err(Exception::parameter("partLastByte", "Layer part size must match the range of its bytes"));
     }
     let mut feed = feed(call)?;
-    if let Err(wrong) = feed.upload()?.expects(Some(first)) {
-        feed.release();
-        return Err(invalid_part(call, wrong.stated, wrong.expected));
-    }
+    feed.upload()?.expects(Some(first)).map_err(|wrong| invalid_part(call, wrong))?;
     feed.write(Bytes::from(bytes), call.registry.rules(|rules| rules.space))?;
-    feed.upload()?.end_part(length);
-    feed.release();
+    feed.end_part(length)?;
     Ok(call.about(&name, json!({"uploadId": call.required("uploadId"), "lastByteReceived": last})))
 }
 
@@ -104,10 +99,8 @@ pub(super) fn complete(call: &Call<'_>) -> Outcome {
     let parts = registry.rules(|rules| rules.parts.clone());
     let upload = feed.upload()?;
     let other = |digest: &&Digest| upload.check(digest, &parts) != Err(Incomplete::OtherDigest);
-    let Some(digest) = digests.iter().find(other) else {
-        feed.release();
-        return Err(blobs::incomplete(registry, &name, id, Incomplete::OtherDigest).into());
-    };
+    let digest = digests.iter().find(other);
+    let digest = digest.ok_or_else(|| blobs::incomplete(registry, &name, id, Incomplete::OtherDigest))?;
     let is_known = call.look(&name, |repo| repo.blobs.contains_key(digest))?;
     feed.complete(digest, &parts)?.map_err(|why| blobs::incomplete(registry, &name, id, why))?;
     if is_known {
@@ -125,17 +118,17 @@ pub(super) fn download_url(call: &Call<'_>) -> Outcome {
         let blob = repo.blobs.get(&digest).filter(|blob| !matches!(blob, Blob::Discarded(_)));
         blob.map(|_| (digest, repo.images.values().any(|image| image.facts.blobs.contains(&digest))))
     })?;
-    let place = format!("in the repository with name '{name}' in the registry with id '{}'", registry.account);
+    let place = call.place(&name);
     match found {
         Some((digest, true)) => Ok(
             json!({"downloadUrl": bucket::signed_url(registry, call.exchange, &name, &digest), "layerDigest": Value::from(text)}),
         ),
         Some((_, false)) => {
-            let message = format!("The layer with digest '{text}' {place} is not associated with an image");
+            let message = format!("The layer with digest '{text}' in {place} is not associated with an image");
             Err(Exception::new("LayerInaccessibleException", message))
         }
         None => {
-            let message = format!("The layer with digest '{text}' does not exist {place}");
+            let message = format!("The layer with digest '{text}' does not exist in {place}");
             Err(Exception::new("LayersNotFoundException", message))
         }
     }

@@ -169,17 +169,11 @@ impl Shape {
 
 impl Kind {
     /// Returns the name of the Java type with its article.
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Structure | Self::Map => "a Map",
-            Self::List => "a List",
-            Self::String => "a String",
-            Self::Blob => "a Blob",
-            Self::Integer => "an Integer",
-            Self::Long => "a Long",
-            Self::Double => "a Double",
-            Self::Timestamp => "a Timestamp",
-            Self::Boolean => "a Boolean",
+            Self::Structure => "a Map".to_owned(),
+            Self::Integer => "an Integer".to_owned(),
+            other => format!("a {other:?}"),
         }
     }
 }

@@ -1,11 +1,8 @@
 //! The operations that the sandbox implements.
 
-use super::call::Call;
-use super::exception::{Exception, Outcome};
+use super::call::Handler;
+use super::exception::Exception;
 use super::{account, images, layers, model, policies, public, repositories, scans, templates};
-
-/// What an operation does.
-pub(super) type Handler = fn(&Call<'_>) -> Outcome;
 
 /// Those of Amazon ECR, sorted.
 pub(super) const PRIVATE: &[(&str, Handler)] = &[
@@ -15,11 +12,11 @@ pub(super) const PRIVATE: &[(&str, Handler)] = &[
     ("CompleteLayerUpload", layers::complete),
     ("CreateRepository", repositories::create),
     ("CreateRepositoryCreationTemplate", templates::create),
-    ("DeleteLifecyclePolicy", policies::delete_lifecycle),
+    ("DeleteLifecyclePolicy", |call| policies::LIFECYCLE.delete(call)),
     ("DeleteRegistryPolicy", account::delete_policy),
     ("DeleteRepository", repositories::delete),
     ("DeleteRepositoryCreationTemplate", templates::delete),
-    ("DeleteRepositoryPolicy", policies::delete),
+    ("DeleteRepositoryPolicy", |call| policies::REPOSITORY.delete(call)),
     ("DescribeImageScanFindings", scans::findings),
     ("DescribeImages", images::describe),
     ("DescribeRegistry", account::describe),
@@ -28,10 +25,10 @@ pub(super) const PRIVATE: &[(&str, Handler)] = &[
     ("GetAccountSetting", account::get_setting),
     ("GetAuthorizationToken", account::get_authorization_token),
     ("GetDownloadUrlForLayer", layers::download_url),
-    ("GetLifecyclePolicy", policies::get_lifecycle),
+    ("GetLifecyclePolicy", |call| policies::LIFECYCLE.get(call)),
     ("GetRegistryPolicy", account::get_policy),
     ("GetRegistryScanningConfiguration", scans::registry),
-    ("GetRepositoryPolicy", policies::get),
+    ("GetRepositoryPolicy", |call| policies::REPOSITORY.get(call)),
     ("InitiateLayerUpload", layers::initiate),
     ("ListImageReferrers", images::referrers),
     ("ListImages", images::list),
@@ -40,9 +37,9 @@ pub(super) const PRIVATE: &[(&str, Handler)] = &[
     ("PutImage", images::put),
     ("PutImageScanningConfiguration", scans::configure),
     ("PutImageTagMutability", repositories::put_mutability),
-    ("PutLifecyclePolicy", policies::put_lifecycle),
+    ("PutLifecyclePolicy", |call| policies::LIFECYCLE.put(call)),
     ("PutRegistryPolicy", account::put_policy),
-    ("SetRepositoryPolicy", policies::set),
+    ("SetRepositoryPolicy", |call| policies::REPOSITORY.put(call)),
     ("StartImageScan", scans::start),
     ("TagResource", repositories::tag),
     ("UntagResource", repositories::untag),

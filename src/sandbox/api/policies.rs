@@ -11,87 +11,60 @@ use crate::sandbox::repository::Settings;
 type Place = fn(&mut Settings) -> &mut Option<String>;
 
 /// A kind of policy.
-struct Kind {
+pub(super) struct Kind {
     name: &'static str,
     /// The member with its text.
     member: &'static str,
     exception: &'static str,
     place: Place,
+    check: fn(&str) -> Result<(), Exception>,
+    /// Other members of a response about one that exists.
+    others: fn() -> Value,
 }
 
-const LIFECYCLE: Kind = Kind {
+pub(super) const LIFECYCLE: Kind = Kind {
     name: "Lifecycle policy",
     member: "lifecyclePolicyText",
     exception: "LifecyclePolicyNotFoundException",
     place: |settings| &mut settings.lifecycle_policy,
+    check: check_lifecycle,
+    // The sandbox stores lifecycle policies and expires no image.
+    others: || json!({"lastEvaluatedAt": 0}),
 };
 
-const REPOSITORY: Kind = Kind {
+pub(super) const REPOSITORY: Kind = Kind {
     name: "Repository policy",
     member: "policyText",
     exception: "RepositoryPolicyNotFoundException",
     place: |settings| &mut settings.repository_policy,
+    check: |text| check_policy(text, "repository"),
+    others: || json!({}),
 };
 
-pub(super) fn put_lifecycle(call: &Call<'_>) -> Outcome {
-    check_lifecycle(call.required(LIFECYCLE.member))?;
-    LIFECYCLE.put(call)
-}
-
-pub(super) fn get_lifecycle(call: &Call<'_>) -> Outcome {
-    LIFECYCLE.get(call).map(never_evaluated)
-}
-
-pub(super) fn delete_lifecycle(call: &Call<'_>) -> Outcome {
-    LIFECYCLE.delete(call).map(never_evaluated)
-}
-
-/// The sandbox stores lifecycle policies and expires no image.
-fn never_evaluated(policy: Value) -> Value {
-    with(policy, json!({"lastEvaluatedAt": 0}))
-}
-
-pub(super) fn set(call: &Call<'_>) -> Outcome {
-    check_policy(call.required(REPOSITORY.member), "repository")?;
-    REPOSITORY.put(call)
-}
-
-pub(super) fn get(call: &Call<'_>) -> Outcome {
-    REPOSITORY.get(call)
-}
-
-pub(super) fn delete(call: &Call<'_>) -> Outcome {
-    REPOSITORY.delete(call)
-}
-
 impl Kind {
-    fn put(&self, call: &Call<'_>) -> Outcome {
+    pub(super) fn put(&self, call: &Call<'_>) -> Outcome {
         let (name, text) = (call.name()?, call.required(self.member));
+        (self.check)(text)?;
         call.change(&name, |repo| *(self.place)(&mut repo.settings) = Some(text.to_owned()))?;
         Ok(call.about(&name, json!({self.member: text})))
     }
 
-    fn get(&self, call: &Call<'_>) -> Outcome {
+    pub(super) fn get(&self, call: &Call<'_>) -> Outcome {
         let name = call.name()?;
         let found = call.look(&name, |repo| (self.place)(&mut repo.settings.clone()).take())?;
         self.describe(call, &name, found)
     }
 
-    fn delete(&self, call: &Call<'_>) -> Outcome {
+    pub(super) fn delete(&self, call: &Call<'_>) -> Outcome {
         let name = call.name()?;
         let found = call.change(&name, |repo| (self.place)(&mut repo.settings).take())?;
         self.describe(call, &name, found)
     }
 
     fn describe(&self, call: &Call<'_>, name: &Repository, found: Option<String>) -> Outcome {
-        let text = found.ok_or_else(|| {
-            let (kind, account) = (self.name, &call.registry.account);
-            let message = format!(
-                "{kind} does not exist for the repository with name '{name}' in the registry with id '{account}'"
-            );
-            Exception::new(self.exception, message)
-        })?;
-        Ok(call.about(name, json!({self.member: text})))
+        let absent = || format!("{} does not exist for {}", self.name, call.place(name));
+        let text = found.ok_or_else(|| Exception::new(self.exception, absent()))?;
+        Ok(call.about(name, with(json!({self.member: text}), (self.others)())))
     }
 }
 

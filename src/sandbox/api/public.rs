@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::call::{Call, with};
+use super::call::{Call, Handler, with};
 use super::exception::{Exception, Outcome};
 use super::{account, images, repositories};
 use crate::oci::Repository;
+use crate::sandbox::refusal::Refusal;
 use crate::sandbox::server::Registry;
 use crate::sandbox::store::epoch;
 
@@ -42,27 +43,25 @@ fn name_of(registry: &Registry, own: &str) -> String {
     format!("{}/{own}", alias.as_deref().unwrap_or(ALIAS))
 }
 
-/// The call with the name that a repository has below its alias.
-fn within<'a>(call: &Call<'a>) -> Call<'a> {
-    let name = json!({"repositoryName": name_of(call.registry, call.required("repositoryName"))});
-    Call { registry: call.registry, exchange: call.exchange, input: with(call.input.clone(), name) }
-}
-
-/// Renames exceptions to the name that the caller has for the repository.
-fn named(call: &Call<'_>, exception: Exception) -> Exception {
+/// Serves a call by the private API, with the name that the repository has below its alias. Messages have the caller's name.
+fn serve(call: &Call<'_>, handler: Handler) -> Outcome {
     let own = call.required("repositoryName");
-    let message = exception.message.replace(&format!("'{}'", name_of(call.registry, own)), &format!("'{own}'"));
-    Exception { message, ..exception }
+    let name = name_of(call.registry, own);
+    let input = with(call.input.clone(), json!({"repositoryName": name}));
+    handler(&Call { registry: call.registry, exchange: call.exchange, input }).map_err(|exception| {
+        let message = exception.message.replace(&format!("'{name}'"), &format!("'{own}'"));
+        Exception { message, ..exception }
+    })
 }
 
 pub(super) fn create(call: &Call<'_>) -> Outcome {
-    repositories::create(&within(call)).map_err(|exception| named(call, exception))?;
-    Ok(json!({"repository": describe(call, &within(call).name()?)?}))
+    serve(call, repositories::create)?;
+    Ok(json!({"repository": serve(call, |call| describe(call, &call.name()?))?}))
 }
 
 pub(super) fn delete(call: &Call<'_>) -> Outcome {
-    let described = describe(call, &within(call).name()?)?;
-    repositories::delete(&within(call)).map_err(|exception| named(call, exception))?;
+    let described = serve(call, |call| describe(call, &call.name()?))?;
+    serve(call, repositories::delete)?;
     Ok(json!({"repository": described}))
 }
 
@@ -79,13 +78,17 @@ pub(super) fn describe_repositories(call: &Call<'_>) -> Outcome {
             call.registry.store.repositories().into_iter().filter(is_public).collect()
         }
     };
-    call.page("repositories", names.iter().map(|name| describe(call, name)).collect::<Result<_, _>>()?)
+    call.page(
+        "repositories",
+        |it| it["repositoryUri"].to_string(),
+        names.iter().map(|name| describe(call, name)).collect::<Result<_, _>>()?,
+    )
 }
 
 fn describe(call: &Call<'_>, name: &Repository) -> Outcome {
     let own = name.as_str().split_once('/').map_or(name.as_str(), |(_, own)| own);
-    let created =
-        call.registry.store.look(name, |repo| repo.created).ok_or_else(|| Exception::absent(own, call.registry))?;
+    let created = call.registry.store.look(name, |repo| repo.created);
+    let created = created.ok_or_else(|| Refusal::absent(own, &call.registry.account))?;
     Ok(json!({
         "repositoryArn": format!("arn:aws:ecr-public::{}:repository/{own}", call.registry.account),
         "registryId": call.registry.account,
@@ -102,7 +105,7 @@ const DETAIL: [&str; 8] = [
 ];
 
 pub(super) fn describe_images(call: &Call<'_>) -> Outcome {
-    let mut answer = images::describe(&within(call)).map_err(|exception| named(call, exception))?;
+    let mut answer = serve(call, images::describe)?;
     for detail in answer["imageDetails"].as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         detail.retain(|member, _| DETAIL.contains(&member.as_str()));
         detail.insert("repositoryName".into(), call.input["repositoryName"].clone());
@@ -111,5 +114,5 @@ pub(super) fn describe_images(call: &Call<'_>) -> Outcome {
 }
 
 pub(super) fn batch_delete(call: &Call<'_>) -> Outcome {
-    images::batch_delete(&within(call)).map_err(|exception| named(call, exception))
+    serve(call, images::batch_delete)
 }

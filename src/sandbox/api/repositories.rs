@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{Call, member, with};
+use super::call::{Call, member, present, with};
 use super::exception::{Exception, Outcome};
 use crate::oci::Repository;
+use crate::sandbox::refusal::Refusal;
 use crate::sandbox::repository::{Encryption, Mutability, Repo, Settings};
 use crate::sandbox::server::Registry;
 use crate::sandbox::store::epoch;
@@ -38,18 +39,13 @@ struct EncryptionConfiguration {
 pub(super) fn create(call: &Call<'_>) -> Outcome {
     let (registry, name) = (call.registry, call.name()?);
     let settings = Settings { tags: tags(&call.input, "tags")?, ..settings(&call.input)? };
-    if !settings.tags.is_empty()
-        && let Some(message) = registry.denial("ecr:TagResource", Some(&name))
-    {
-        return Err(Exception::new("AccessDeniedException", message));
+    if !settings.tags.is_empty() {
+        registry.allow("ecr:TagResource", Some(&name))?;
     }
     // https://docs.aws.amazon.com/AmazonECR/latest/userguide/encryption-at-rest.html, "Required IAM permissions"
-    for action in ["kms:DescribeKey", "kms:CreateGrant"] {
-        if let Some(key) = &settings.kms_key
-            && let Some(message) = registry.denial_on(action, &key_arn(registry, key))
-        {
-            return Err(Exception::new("AccessDeniedException", message));
-        }
+    if let Some(key) = &settings.kms_key {
+        registry.allow_on("kms:DescribeKey", &key_arn(registry, key))?;
+        registry.allow_on("kms:CreateGrant", &key_arn(registry, key))?;
     }
     if !registry.store.create(&name, settings)? {
         let message =
@@ -130,7 +126,7 @@ pub(super) fn delete(call: &Call<'_>) -> Outcome {
     let (registry, name) = (call.registry, call.name()?);
     let is_forced = call.input["force"].as_bool().unwrap_or_default();
     let deleted = registry.store.delete_repository(&name, |repo| is_forced || repo.images.is_empty());
-    let deleted = deleted.ok_or_else(|| Exception::absent(name.as_str(), registry))??;
+    let deleted = deleted.ok_or_else(|| Refusal::absent(&name, &registry.account))??;
     let repo = deleted.ok_or_else(|| {
         let account = &registry.account;
         let message = format!(
@@ -152,7 +148,11 @@ pub(super) fn describe(call: &Call<'_>) -> Outcome {
         None => registry.store.repositories(),
     };
     let describe = |name: &Repository| call.look(name, |repo| describe_one(registry, name, repo));
-    call.page("repositories", names.iter().map(describe).collect::<Result<_, _>>()?)
+    call.page(
+        "repositories",
+        |it| it["repositoryName"].to_string(),
+        names.iter().map(describe).collect::<Result<_, _>>()?,
+    )
 }
 
 fn describe_one(registry: &Registry, name: &Repository, repo: &Repo) -> Value {
@@ -164,22 +164,18 @@ fn describe_one(registry: &Registry, name: &Repository, repo: &Repo) -> Value {
         "repositoryUri": format!("{}/{name}", registry.host()),
         "createdAt": epoch(repo.created),
         "imageScanningConfiguration": {"scanOnPush": settings.scan_on_push},
-        "encryptionConfiguration": match &settings.kms_key {
-            Some(key) => json!({"encryptionType": settings.encryption, "kmsKey": key}),
-            None => json!({"encryptionType": settings.encryption}),
-        },
+        "encryptionConfiguration": present(json!({
+            "encryptionType": settings.encryption, "kmsKey": settings.kms_key,
+        })),
     });
     with(described, describe_mutability(settings))
 }
 
 fn describe_mutability(settings: &Settings) -> Value {
-    let mut described = json!({"imageTagMutability": settings.mutability});
     let filters = settings.exclusion_filters.iter();
     let filters: Vec<Value> = filters.map(|filter| json!({"filterType": "WILDCARD", "filter": filter})).collect();
-    if !filters.is_empty() {
-        described["imageTagMutabilityExclusionFilters"] = json!(filters);
-    }
-    described
+    let filters = (!filters.is_empty()).then_some(filters);
+    present(json!({"imageTagMutability": settings.mutability, "imageTagMutabilityExclusionFilters": filters}))
 }
 
 pub(super) fn put_mutability(call: &Call<'_>) -> Outcome {

@@ -1,5 +1,6 @@
 //! The operations on scans. A scan is finished at once, and finds nothing unless the rules say what.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
@@ -22,12 +23,11 @@ fn complete() -> Value {
 
 /// Adds the times of a scan, and how many findings there are of each severity.
 fn with_counts(call: &Call<'_>, time: SystemTime, mut members: Map<String, Value>) -> Value {
-    let mut counts = Map::new();
+    let mut counts = BTreeMap::new();
     for finding in findings_of(call) {
-        let count = counts.entry(finding.severity.to_string()).or_insert_with(|| json!(0));
-        *count = json!(count.as_u64().unwrap_or_default() + 1);
+        *counts.entry(finding.severity).or_insert(0) += 1;
     }
-    members.insert("findingSeverityCounts".into(), counts.into());
+    members.insert("findingSeverityCounts".into(), json!(counts));
     for key in ["imageScanCompletedAt", "vulnerabilitySourceUpdatedAt"] {
         members.insert(key.into(), json!(epoch(time)));
     }
@@ -65,15 +65,15 @@ pub(super) fn findings(call: &Call<'_>) -> Outcome {
     let name = call.name()?;
     let (id, scanned) = find_one(call, &name, |repo, digest, _| repo.scanned.get(&digest).copied())?;
     let time = scanned.ok_or_else(|| {
-        let message = format!(
-            "Image scan does not exist for the image with '{}' in the repository with name '{name}' in the registry with \
-             id '{}'",
-            id.quoted(),
-            call.registry.account
-        );
+        let (image, place) = (id.quoted(), call.place(&name));
+        let message = format!("Image scan does not exist for the image with '{image}' in {place}");
         Exception::new("ScanNotFoundException", message)
     })?;
-    let mut page = call.page("findings", findings_of(call).iter().map(|finding| json!(finding)).collect())?;
+    let mut page = call.page(
+        "findings",
+        |finding| finding.to_string(),
+        findings_of(call).iter().map(|finding| json!(finding)).collect(),
+    )?;
     let next = page["nextToken"].take();
     let members = page["findings"].take();
     let findings = with_counts(call, time, Map::from_iter([("findings".to_owned(), members)]));

@@ -28,9 +28,11 @@ pub(super) fn describe(call: &Call<'_>) -> Outcome {
     let is_wanted = |template: &&CreationTemplate| {
         prefixes.as_ref().is_none_or(|prefixes| prefixes.iter().any(|prefix| is_same(prefix, &template.prefix)))
     };
-    let templates =
-        call.registry.rules(|rules| rules.templates.iter().filter(is_wanted).map(describe_one).collect::<Vec<_>>());
-    Ok(with(call.page("repositoryCreationTemplates", templates)?, json!({"registryId": call.registry.account})))
+    let templates = call.registry.templates().iter().filter(is_wanted).map(describe_one).collect();
+    Ok(with(
+        call.page("repositoryCreationTemplates", |it| it["prefix"].to_string(), templates)?,
+        json!({"registryId": call.registry.account}),
+    ))
 }
 
 fn describe_one(template: &CreationTemplate) -> Value {
@@ -54,10 +56,10 @@ pub(super) fn create(call: &Call<'_>) -> Outcome {
         immutable: false,
         members: members(call)?,
     };
-    let created = call.registry.rules(|rules| {
-        let is_new = !rules.templates.iter().any(|other| is_same(&other.prefix, &template.prefix));
+    let created = call.registry.change_templates(|templates| {
+        let is_new = !templates.iter().any(|other| is_same(&other.prefix, &template.prefix));
         is_new.then(|| {
-            rules.templates.push(template.clone());
+            templates.push(template.clone());
             template
         })
     });
@@ -97,9 +99,9 @@ fn members(call: &Call<'_>) -> Result<Map<String, Value>, Exception> {
 
 fn change<T>(call: &Call<'_>, change: impl FnOnce(&mut Vec<CreationTemplate>, usize) -> T) -> Result<T, Exception> {
     let prefix = call.required("prefix");
-    let changed = call.registry.rules(|rules| {
-        let at = rules.templates.iter().position(|template| is_same(&template.prefix, prefix))?;
-        Some(change(&mut rules.templates, at))
+    let changed = call.registry.change_templates(|templates| {
+        let at = templates.iter().position(|template| is_same(&template.prefix, prefix))?;
+        Some(change(templates, at))
     });
     changed.ok_or_else(|| {
         let message = format!("The repository creation template with prefix '{prefix}' does not exist");

@@ -267,12 +267,13 @@ async fn a_template_is_for_what_begins_with_its_prefix_and_the_longest_wins() {
     let mut request = json!({"maxResults": 3});
     let page = bench.api("DescribeRepositoryCreationTemplates", request.clone()).await.json();
     assert_eq!(page["registryId"], "000000000000");
-    assert_eq!(page["repositoryCreationTemplates"][0]["prefix"], "team");
-    assert_eq!(page["repositoryCreationTemplates"][1]["imageTagMutability"], "IMMUTABLE");
-    assert_eq!(page["repositoryCreationTemplates"][2]["appliedFor"], json!(["REPLICATION"]));
+    let prefixes = [0, 1, 2].map(|at| page["repositoryCreationTemplates"][at]["prefix"].clone());
+    assert_eq!(prefixes, ["ROOT", "team", "team/web/"]);
+    assert_eq!(page["repositoryCreationTemplates"][2]["imageTagMutability"], "IMMUTABLE");
     request["nextToken"] = page["nextToken"].clone();
     let page = bench.api("DescribeRepositoryCreationTemplates", request).await.json();
     assert_eq!(page["repositoryCreationTemplates"].as_array().unwrap().len(), 1);
+    assert_eq!(page["repositoryCreationTemplates"][0]["appliedFor"], json!(["REPLICATION"]));
     assert!(page.get("nextToken").is_none());
     let one = bench.api("DescribeRepositoryCreationTemplates", json!({"prefixes": ["x"]})).await.json();
     assert_eq!(one["repositoryCreationTemplates"].as_array().unwrap().len(), 1);

@@ -47,6 +47,9 @@ async fn a_signed_url_is_for_a_get_of_one_object_for_an_hour() {
     assert!(is_denied(denied(bench.http.get(forged)).await));
     let later = url.replace("X-Amz-Date=2", "X-Amz-Date=3");
     assert!(is_denied(denied(bench.http.get(later)).await));
+    let longer = url.replace("X-Amz-Expires=3600", "X-Amz-Expires=86400");
+    assert!(is_denied(denied(bench.http.get(longer)).await));
+    assert!(is_denied(denied(bench.http.get(format!("{url}&X-Amz-Date=30000101T000000Z"))).await));
     assert_eq!(send(bench.http.head(&url)).await.status, StatusCode::FORBIDDEN);
     assert_eq!(send(bench.http.get(&url)).await.body, blob);
     bench.sandbox.set_rules(|rules| rules.clock_ahead = Duration::from_secs(3_500));

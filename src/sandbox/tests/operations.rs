@@ -244,7 +244,10 @@ async fn a_scan_is_finished_at_once_and_finds_what_the_rules_have() {
     let found = findings(&id).await.json();
     assert_eq!(found["imageScanStatus"]["status"], "COMPLETE");
     assert_eq!(found["imageScanFindings"]["findings"], json!([]));
-    let text = r#"{"findings": [{"name": "CVE-1", "severity": "HIGH"}, {"name": "CVE-2", "severity": "HIGH"}]}"#;
+    // As the AWS CLI prints it, with the counts and the times of that scan.
+    let text = r#"{"imageScanFindings": {"imageScanCompletedAt": "2026-11-30T12:00:00+00:00", "findings": [
+        {"name": "CVE-1", "severity": "HIGH"}, {"name": "CVE-2", "severity": "HIGH"}
+    ]}, "imageScanStatus": {"status": "COMPLETE"}}"#;
     bench.sandbox.set_rules(|rules| rules.scan_findings = Some(ScanFindings::of_json(text).unwrap()));
     let found = findings(&id).await.json();
     assert_eq!(found["imageScanFindings"]["findings"][1]["name"], "CVE-2");
@@ -293,7 +296,6 @@ async fn the_registry_has_a_policy_and_settings() {
     assert_eq!(get("BLOB_MOUNTING").await.json()["value"], "DISABLED");
     assert_eq!(set("BLOB_MOUNTING", "ENABLED").await.json()["value"], "ENABLED");
     assert_eq!(get("BLOB_MOUNTING").await.json()["value"], "ENABLED");
-    assert_eq!(bench.sandbox.server.rules(|rules| rules.blob_mounting.clone()), BlobMounting::Enabled);
     assert_eq!(get("REGISTRY_POLICY_SCOPE").await.json()["value"], "V1");
     for (name, value) in [("BLOB_MOUNTING", "MAYBE"), ("COLOR", "RED")] {
         assert_eq!(set(name, value).await.exception().1, "InvalidParameterException");
@@ -377,4 +379,104 @@ async fn ecr_public_has_repositories_of_its_own() {
     assert_eq!(ask_public(&bench, "DeleteRepository", input()).await.json()["repository"]["repositoryName"], "tool");
     let data = ask_public(&bench, "GetAuthorizationToken", json!({})).await.json()["authorizationData"].clone();
     assert!(data["authorizationToken"].is_string() && data.get("proxyEndpoint").is_none());
+}
+
+#[tokio::test]
+async fn images_that_are_deleted_page_by_page_are_all_listed() {
+    let bench = Bench::new().await;
+    let manifest = bench.image(b"layer").await;
+    for tag in ["a", "b", "c", "d", "e"] {
+        let mut own = manifest.clone();
+        own["annotations"] = json!({"of": tag});
+        assert_eq!(bench.put_manifest(tag, OCI_MANIFEST, &own).await.status, StatusCode::CREATED);
+    }
+    let (mut pages, mut input) = (0, json!({"maxResults": 2}));
+    loop {
+        let page = ask(&bench, "ListImages", input.clone()).await.json();
+        assert_eq!(
+            ask(&bench, "BatchDeleteImage", json!({"imageIds": page["imageIds"]})).await.json()["failures"],
+            json!([])
+        );
+        pages += 1;
+        let Some(next) = page.get("nextToken") else { break };
+        input["nextToken"] = next.clone();
+    }
+    assert_eq!(pages, 3);
+    assert_eq!(ask(&bench, "ListImages", json!({})).await.json()["imageIds"], json!([]));
+    // The page is another one, but its request was the same.
+    input["maxResults"] = json!(1);
+    assert_eq!(ask(&bench, "ListImages", input.clone()).await.status, StatusCode::OK);
+    let token = input["nextToken"].as_str().unwrap().to_owned();
+    input["filter"] = json!({"tagStatus": "TAGGED"});
+    let described = json!({"nextToken": token});
+    let forged = json!({"nextToken": format!("{token}x")});
+    for (operation, input) in [("ListImages", input), ("DescribeImages", described), ("ListImages", forged)] {
+        let (_, name, message) = ask(&bench, operation, input).await.exception();
+        assert_eq!(name, "InvalidParameterException");
+        assert!(message.starts_with("Invalid parameter at 'nextToken'"), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn referrers_have_pages_of_20() {
+    let bench = Bench::new().await;
+    let manifest = bench.image(b"layer").await;
+    let subject = image(&bench, "1", b"layer").await;
+    let size = manifest.to_string().len();
+    for count in 0..21 {
+        let mut referrer = manifest.clone();
+        referrer["annotations"] = json!({"of": count.to_string()});
+        referrer["subject"] = json!({"mediaType": OCI_MANIFEST, "digest": subject, "size": size});
+        let digest = Digest::of(referrer.to_string().as_bytes()).to_string();
+        assert_eq!(bench.put_manifest(&digest, OCI_MANIFEST, &referrer).await.status, StatusCode::CREATED);
+    }
+    let mut input = json!({"subjectId": {"imageDigest": subject}});
+    let page = ask(&bench, "ListImageReferrers", input.clone()).await.json();
+    assert_eq!(page["referrers"].as_array().unwrap().len(), 20);
+    input["nextToken"] = page["nextToken"].clone();
+    let page = ask(&bench, "ListImageReferrers", input).await.json();
+    assert_eq!((page["referrers"].as_array().unwrap().len(), page.get("nextToken")), (1, None));
+}
+
+#[tokio::test]
+async fn a_repository_and_an_image_are_full_at_their_quotas() {
+    let manifest = ManifestRules { tag_limit: 2, image_limit: 2, ..ManifestRules::default() };
+    let bench = Bench::with(Rules { manifest, ..Rules::default() }).await;
+    let first = bench.image(b"layer").await;
+    for tag in ["1", "2", "2"] {
+        assert_eq!(bench.put_manifest(tag, OCI_MANIFEST, &first).await.status, StatusCode::CREATED);
+    }
+    let place = "repository with name 'team/app' in registry with id '000000000000'";
+    let tags = format!(
+        "Adding tag '3' to an image in the {place} exceeds the maximum allowed number of tags per image which is '2'"
+    );
+    let refused = bench.put_manifest("3", OCI_MANIFEST, &first).await.refusal();
+    assert_eq!(refused, (403, "DENIED".into(), tags.clone()));
+    let put = |manifest: &Value, tag: &str| {
+        ask(&bench, "PutImage", json!({"imageManifest": manifest.to_string(), "imageTag": tag}))
+    };
+    assert_eq!(put(&first, "3").await.exception(), (400, "LimitExceededException".into(), tags));
+    let [second, third] = [1, 2].map(|count| {
+        let mut other = first.clone();
+        other["annotations"] = json!({"of": count.to_string()});
+        other
+    });
+    assert_eq!(put(&second, "3").await.status, StatusCode::OK);
+    let images = format!("The {place} already has the maximum allowed number of images which is '2'");
+    assert_eq!(put(&third, "3").await.exception(), (400, "LimitExceededException".into(), images));
+    // A tag that moves leaves its old image.
+    assert_eq!(put(&second, "1").await.status, StatusCode::OK);
+    assert_eq!(put(&first, "4").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_not_json_is_refused_in_ecr_s_words() {
+    let bench = Bench::new().await;
+    let message = "Invalid parameter at 'ImageManifest' failed to satisfy constraint: 'Invalid JSON syntax'";
+    for text in ["{", "no", "[]"] {
+        let refused = ask(&bench, "PutImage", json!({"imageManifest": text, "imageTag": "1"})).await.exception();
+        assert_eq!(refused, (400, "InvalidParameterException".into(), message.into()), "{text}");
+        let put = bench.put_manifest_bytes("1", "text/plain", text.into()).await.refusal();
+        assert_eq!(put, (405, "UNSUPPORTED".into(), message.into()), "{text}");
+    }
 }

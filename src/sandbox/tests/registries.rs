@@ -149,3 +149,60 @@ async fn every_alias_of_ecr_public_is_the_caller_s() {
     assert_eq!(created["repository"]["repositoryUri"], "public.ecr.aws/mine/app");
     assert_eq!(begin().await, StatusCode::ACCEPTED);
 }
+
+#[tokio::test]
+async fn the_account_setting_decides_on_mounts_in_its_registry_alone() {
+    let mut bench = Bench::new().await;
+    let callers = [("123456789012", "eu-west-1"), ("210987654321", "eu-west-1"), ("123456789012", "us-east-1")];
+    let set = async |bench: &Bench, caller, value: &str| {
+        let input = json!({"name": "BLOB_MOUNTING", "value": value});
+        assert_eq!(call(bench, caller, "PutAccountSetting", input).await.status, StatusCode::OK);
+    };
+    let mut paths = Vec::new();
+    for caller in callers {
+        bench.token = token(&bench, caller).await;
+        let manifest = bench.image(b"layer").await;
+        assert_eq!(bench.put_manifest("1", OCI_MANIFEST, &manifest).await.status, StatusCode::CREATED);
+        let created = call(&bench, caller, "CreateRepository", json!({"repositoryName": "other"})).await;
+        assert_eq!(created.status, StatusCode::OK);
+        let digest = Digest::of(b"layer");
+        paths.push((bench.token.clone(), format!("/v2/other/blobs/uploads/?mount={digest}&from=team%2Fapp")));
+    }
+    let mut statuses = async |bench: &mut Bench| {
+        let mut statuses = Vec::new();
+        for (token, path) in &paths {
+            bench.token.clone_from(token);
+            statuses.push(bench.call("POST", path).await.status.as_u16());
+        }
+        statuses
+    };
+    assert_eq!(statuses(&mut bench).await, [202, 202, 202]);
+    set(&bench, callers[0], "ENABLED").await;
+    assert_eq!(statuses(&mut bench).await, [201, 202, 202]);
+    // The rules have the default for registries without the setting.
+    set(&bench, callers[1], "DISABLED").await;
+    bench.sandbox.set_rules(|rules| rules.blob_mounting = BlobMounting::Enabled);
+    assert_eq!(statuses(&mut bench).await, [201, 202, 201]);
+    let get = |caller| call(&bench, caller, "GetAccountSetting", json!({"name": "BLOB_MOUNTING"}));
+    let values = [get(callers[0]).await.json(), get(callers[1]).await.json(), get(callers[2]).await.json()];
+    assert_eq!(values.map(|value| value["value"].clone()), ["ENABLED", "DISABLED", "ENABLED"]);
+    set(&bench, callers[0], "DISABLED").await;
+    assert_eq!(statuses(&mut bench).await, [202, 202, 201]);
+}
+
+#[tokio::test]
+async fn the_templates_of_an_account_are_its_own() {
+    let bench = Bench::with(Rules { templates: vec![CreationTemplate::on_push("team")], ..Rules::default() }).await;
+    let prefixes = async |caller| {
+        let reply = call(&bench, caller, "DescribeRepositoryCreationTemplates", json!({})).await.json();
+        let prefix = |template: &Value| template["prefix"].as_str().unwrap().to_owned();
+        reply["repositoryCreationTemplates"].as_array().unwrap().iter().map(prefix).collect::<Vec<_>>()
+    };
+    let (one, other) = (("123456789012", "us-east-1"), ("210987654321", "us-east-1"));
+    let template = json!({"prefix": "own", "appliedFor": ["CREATE_ON_PUSH"]});
+    assert_eq!(call(&bench, one, "CreateRepositoryCreationTemplate", template).await.status, StatusCode::OK);
+    assert_eq!((prefixes(one).await, prefixes(other).await), (vec!["team".into(), "own".into()], vec!["team".into()]));
+    let name = json!({"prefix": "team"});
+    assert_eq!(call(&bench, one, "DeleteRepositoryCreationTemplate", name).await.status, StatusCode::OK);
+    assert_eq!((prefixes(one).await, prefixes(other).await), (vec!["own".into()], vec!["team".into()]));
+}

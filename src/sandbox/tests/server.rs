@@ -49,7 +49,7 @@ async fn an_expired_token_meets_403_without_a_challenge() {
     bench.sandbox.set_rules(|rules| rules.faults = vec![fault]);
     bench.begin().await;
     assert_eq!(bench.call("POST", "/v2/team/app/blobs/uploads/").await.refusal(), expired);
-    bench.sandbox.set_rules(|rules| rules.token_lifetime = Duration::ZERO);
+    bench.sandbox.set_rules(|rules| rules.token_lifetime = Some(Duration::ZERO));
     bench.login().await;
     assert_eq!(bench.call("GET", "/v2/").await.refusal(), expired);
 }
