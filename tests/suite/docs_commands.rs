@@ -1,5 +1,7 @@
 //! Runs every command of the documentation that calls the program, and every pipeline in it.
 
+use std::process::Command;
+
 use ecr_push::sandbox::Assumed;
 use saphyr::{LoadableYamlNode as _, Yaml};
 use serde_json::{Map, Value};
@@ -7,6 +9,7 @@ use serde_json::{Map, Value};
 use super::ci_simulator::{ROLE, argo, azure, codebuild, github, gitlab, jenkins, kubernetes, tekton};
 use super::docs_at_scale;
 use super::docs_env::{DocsEnv, keys};
+use super::harness::testdata;
 use super::markdown::{Block, blocks};
 use super::signed_images::saved;
 
@@ -177,16 +180,11 @@ fn run_scripts(calls: usize, of: impl Fn(&str) -> bool) {
             continue;
         }
         let env = env_of(&block);
-        env.add_inputs();
-        let script = env.localized(&script);
-        let signed = saved(&env.aws.ecr);
-        // The registry on this machine has a free port, and the sandbox has another alias in ECR Public.
-        let script = script.replace("localhost:5000", &format!("localhost:{}", env.beside.address().port()));
+        let script = prepared(&env, &script);
+        // The sandbox has another alias in ECR Public.
         let script = script.replace("public.ecr.aws/alias/", "public.ecr.aws/sandbox/");
         let mut command = env.script(&script);
-        command.envs(variables_of(block.path, &env).unwrap_or_else(|| keys().to_vec()));
-        command.env("TOKEN", "password-of-bob").env("COMMIT", "0123456");
-        command.env("DIGEST", super::layout_builder::digest(&signed.index)).env("SIGNED", &signed.layout.path);
+        set_variables(&mut command, &env, &block);
         let run = env.succeeds(command);
         assert_eq!(env.calls() + left_out, block.calls(), "calls of {}", block.place());
         if script.contains("--output-variable ") {
@@ -202,24 +200,47 @@ fn run_scripts(calls: usize, of: impl Fn(&str) -> bool) {
     }
 }
 
+/// Adds the files that a script reads, and returns the script with the addresses of this environment.
+fn prepared(env: &DocsEnv, script: &str) -> String {
+    env.add_inputs();
+    // The registry on this machine has a free port.
+    env.localized(script).replace("localhost:5000", &format!("localhost:{}", env.beside.address().port()))
+}
+
+/// Sets the variables of a script: those that its page names, and those of its CI system.
+fn set_variables(command: &mut Command, env: &DocsEnv, block: &Block) {
+    let signed = saved(&env.aws.ecr);
+    command.envs(variables_of(block.path, env).unwrap_or_else(|| keys().to_vec()));
+    command.env("TOKEN", "password-of-bob").env("COMMIT", "0123456");
+    command.env("DIGEST", super::layout_builder::digest(&signed.index)).env("SIGNED", &signed.layout.path);
+}
+
 #[test]
 fn recipes_with_a_region_run_against_a_sandbox_for_all_regions() {
-    let pages = ["README.md", "docs/getting-started.md"];
-    let has_region = |block: &&Block| block.language == "sh" && block.text.contains(" --region eu-west-1");
-    let scripts: Vec<_> = blocks().into_iter().filter(|it| pages.contains(&it.path) && has_region(&it)).collect();
-    assert!(scripts.len() > 2, "{}", scripts.len());
+    let has_region = |block: &Block| block.language == "sh" && block.text.contains("--region eu-west-1");
+    let scripts: Vec<_> = blocks().into_iter().filter(has_region).collect();
+    let pages: std::collections::BTreeSet<_> = scripts.iter().map(|block| block.path).collect();
+    assert!(pages.len() > 12, "{pages:?}");
     for block in scripts {
-        let env = DocsEnv::new();
-        env.add_inputs();
-        let (script, _) = runnable(&block);
-        let script = script.replace("localhost:5000", &format!("localhost:{}", env.beside.address().port()));
-        let words =
-            ["ecr-push", "sandbox", "--repository", "team/app", "--", "bash", "-euo", "pipefail", "-c", &script];
-        let mut command = env.words(&words.map(str::to_owned));
-        command.env("COMMIT", "0123456");
+        let env = env_of(&block);
+        let script = prepared(&env, &runnable(&block).0);
+        for image in ["", "-debug"] {
+            let name = format!("ecr-push-{}-x86_64-unknown-linux-gnu{image}.oci.tar", env!("CARGO_PKG_VERSION"));
+            std::fs::copy(testdata("podman-oci-archive.tar"), env.here().join(name)).unwrap();
+        }
+        let program = env.program();
+        let sandbox = [&program, "sandbox", "--repository", "team/app", "--repository", "tools/ecr-push", "--"];
+        let words = sandbox.into_iter().chain(["bash", "-euo", "pipefail", "-c", &script]).map(str::to_owned);
+        let mut command = env.words(&words.collect::<Vec<_>>());
+        set_variables(&mut command, &env, &block);
+        for (name, value) in [("ID", "1"), ("MIN", "1"), ("MAX", "4"), ("STEP", "1"), ("COUNT", "4")] {
+            command.env(format!("SLURM_ARRAY_TASK_{name}"), value);
+        }
+        command.env("SLURM_ARRAY_JOB_ID", "7");
+        let before = env.aws.log().len();
         env.succeeds(command);
         // All of them went to the sandbox that the command had.
-        assert!(env.aws.log().is_empty(), "{}: {}", block.place(), env.aws.story());
+        assert_eq!(env.aws.log().len(), before, "{}: {}", block.place(), env.aws.story());
     }
 }
 

@@ -142,8 +142,6 @@ impl DocsEnv {
         let sandbox = |region: &str, rules| Options {
             account: ACCOUNT.into(),
             region: region.into(),
-            any_account: false,
-            any_region: false,
             rules,
             create: ["team/app", "tools/ecr-push"].map(|name| name.parse().unwrap()).to_vec(),
             ..Options::default()

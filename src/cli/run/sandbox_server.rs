@@ -102,7 +102,12 @@ fn without_proxy(host: &str, others: &str) -> String {
 
 /// Returns a line of a shell for each variable. It refers to no other variable, which may be unset.
 fn exports(variables: &[(&str, String)], indent: &str) -> String {
-    let quoted = |value: &str| shlex::try_quote(value).map_or_else(|_| "''".to_owned(), |value| value.into_owned());
+    // Without quotes where none are needed: a file of variables may be read by another program than a shell.
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b",.:/-_".contains(&byte);
+    let quoted = |value: &str| match shlex::try_quote(value) {
+        Ok(quoted) if !value.bytes().all(is_plain) => quoted.into_owned(),
+        _ => value.to_owned(),
+    };
     variables.iter().map(|(name, value)| format!("{indent}export {name}={}\n", quoted(value))).collect()
 }
 

@@ -96,7 +96,8 @@ impl Call<'_> {
             }
             results.retain(|result| key(result) > last);
         }
-        let next = results.get(length).and(results.get(length - 1)).map(|last| self.token(&key(last)));
+        let last = results.get(length - 1).filter(|_| results.len() > length);
+        let next = last.map(|last| self.token(&key(last)));
         results.truncate(length);
         Ok(present(json!({member: results, "nextToken": next})))
     }

@@ -168,7 +168,7 @@ async fn the_account_setting_decides_on_mounts_in_its_registry_alone() {
         let digest = Digest::of(b"layer");
         paths.push((bench.token.clone(), format!("/v2/other/blobs/uploads/?mount={digest}&from=team%2Fapp")));
     }
-    let mut statuses = async |bench: &mut Bench| {
+    let statuses = async |bench: &mut Bench| {
         let mut statuses = Vec::new();
         for (token, path) in &paths {
             bench.token.clone_from(token);
