@@ -258,7 +258,7 @@ fn a_sandbox_runs_until_it_is_stopped_and_prints_how_to_push_into_it() {
     {
         let mut push = env.command(&[&[testdata(ARCHIVE).as_str(), target], create].concat());
         // A proxy that leads nowhere is no hindrance.
-        push.env("HTTP_PROXY", "http://127.0.0.1:9").envs(exports.iter().cloned());
+        push.env("HTTP_PROXY", "http://127.0.0.1:9").envs(exports.iter().copied());
         push.arg("-v");
         let run = finish(push, String::new).succeeds().stderr_has(&["caller arn:aws:iam::000000000000:user/sandbox"]);
         let start = if target == public { public.to_owned() } else { format!("{HOST}/{target}") };
