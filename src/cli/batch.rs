@@ -285,9 +285,26 @@ fn refuse_options(options: &OptionArgs) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::super::parse::{Command, parse};
     use super::super::parser::command;
     use super::*;
+
+    #[test]
+    fn a_shard_divides_the_rate_of_all_its_lines() {
+        let words = ["batch", "no.txt", "--shard", "2/4", "--put-rate", "8"];
+        let Ok(Command::Batch(args)) = parse(words.iter().map(Into::into).collect(), &|_| None) else {
+            panic!("it cannot be parsed");
+        };
+        let lines = "README.md team/a:1\nREADME.md team/b:1 --role-arn arn:aws:iam::000000000000:role/x";
+        let Ok(Batch { options, .. }) = batch(lines, *args, &|_| None) else { panic!("it is refused") };
+        let rates: Vec<_> = options
+            .values()
+            .map(|options| (options.registries.put_rate, options.registries.machines.map(NonZeroU64::get)))
+            .collect();
+        assert_eq!(rates, [(Some(8.0), Some(4)); 2]);
+    }
 
     #[test]
     fn what_the_help_of_a_batch_omits_is_refused() {

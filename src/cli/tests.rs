@@ -95,6 +95,15 @@ fn temporary_files_are_in_the_system_s_folder_by_default() {
 }
 
 #[test]
+fn a_shard_divides_the_rate_of_a_bundle() {
+    let bundle = ["a.tar", "mirror/", "--all-images", "--put-rate", "8"];
+    let registries = |options: &[&str]| push_of(&[&bundle[..], options].concat(), &[]).options.registries;
+    let (all, part) = (registries(&[]), registries(&["--shard", "2/4"]));
+    assert_eq!((all.put_rate, all.machines), (Some(8.0), None));
+    assert_eq!((part.put_rate, part.machines.map(std::num::NonZeroU64::get)), (Some(8.0), Some(4)));
+}
+
+#[test]
 fn options_that_change_an_image_are_off_by_default() {
     let request = push_of(&["a.tar", "app"], &[]).request;
     assert!(!request.image.repair && !request.image.non_distributable_layers);

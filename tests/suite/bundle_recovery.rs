@@ -3,9 +3,10 @@
 //! `ECR_PUSH_LONG=1` kills at more moments.
 
 use std::collections::{HashMap, HashSet};
+use std::fs;
 use std::time::{Duration, Instant};
 
-use ecr_push::sandbox::{LogEntry, Rules};
+use ecr_push::sandbox::{Fault, LogEntry, Rules, Trouble};
 
 use super::archive_builder::noise;
 use super::bundles::save_numbered;
@@ -44,6 +45,25 @@ fn moments() -> Vec<usize> {
     let seed = noise(u64::from(std::process::id()), 8 * count);
     let random = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().unwrap()) as usize;
     seed.chunks(8).map(|bytes| random(bytes) % BLOBS).collect()
+}
+
+#[test]
+fn blobs_of_images_without_a_manifest_are_not_sent_again() {
+    let ecr = Ecr::with(&[], Rules::default());
+    ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:PutImage", Trouble::Stall).times(4)]);
+    let archive = save_numbered(&ecr.env, "image", 4);
+    let push = || ecr.command(&[&archive, "mirror/", "--all-images", "--create-repository"]);
+    let mut running = Running::start(push());
+    wait_until("every blob is complete", || completed(&ecr.log()).len() == 3 * 4 || running.ended().is_some());
+    // They share a layer.
+    let cache = ecr.env.home().join(".cache/ecr-push/layers.jsonl");
+    wait_until("the layers are in the cache", || {
+        fs::read_to_string(&cache).is_ok_and(|text| text.matches("diff_id").count() == 1 + 4)
+    });
+    running.kill();
+    let before = ecr.log().len();
+    finish(push(), || ecr.story()).succeeds().stderr_has(&["4 images: 4 pushed"]);
+    assert_eq!(completed(&ecr.log()[before..]), []);
 }
 
 #[test]
