@@ -1,4 +1,4 @@
-//! Resumes the upload session of an earlier run: one request at most finds out at which offset.
+//! Resumes the upload session of an earlier run, or of a stream that broke: one request at most finds out at which offset.
 //!
 //! A registry that reports the offset of a session is asked. With others the offset that was acknowledged last is tried; if
 //! the registry has more, its 416 names the right one.
@@ -8,7 +8,7 @@ use reqwest::{Method, Url};
 
 use super::api_request::ApiRequest;
 use super::client::Client;
-use super::quirks::{RangeEnd, StatusReport};
+use super::quirks::RangeEnd;
 use super::request_error::RequestError;
 use super::resume_store::Checkpoint;
 use super::session::{Session, chunk_size};
@@ -43,11 +43,7 @@ impl<'a> Session<'a> {
         let location = Url::parse(&checkpoint.location).ok().and_then(|location| client.allowed(location).ok());
         let Some(location) = location else { return Ok(None) };
         let mut session = Self::at(client, blob, budget, location);
-        let received = match client.strategy().quirks().upload_status {
-            StatusReport::Reported => session.upload_status().await,
-            StatusReport::Hidden => UploadStatus::Unclear,
-        };
-        let offset = match received {
+        let offset = match session.reported_status().await {
             UploadStatus::Bytes(offset) => offset,
             // Nothing was acknowledged of a stream, and the session may have any part of it.
             UploadStatus::Unclear if checkpoint.is_stream => {
@@ -58,17 +54,45 @@ impl<'a> Session<'a> {
             UploadStatus::Unclear => checkpoint.offset,
             UploadStatus::NoSession => return Ok(None),
         };
-        let chunk = chunk_size(client, blob, None);
-        window.set_chunk(chunk, client.strategy().retained(chunk));
-        client.or_cancelled(window.skip_to(offset)).await?.map_err(RequestError::from)?;
-        if window.start() != offset {
-            // The registry has more bytes than the blob.
-            client.abort_session(session.location).await;
+        if !session.continue_at(window, offset).await? {
             return Err(UploadError::NotResumable);
         }
         blob.meter.resume_at(offset);
-        (session.is_resumed, session.is_chunked, session.resumes_at) = (true, true, Some(offset));
+        (session.is_resumed, session.resumes_at) = (true, Some(offset));
         Ok(Some(session))
+    }
+
+    /// Continues the session of a stream that broke. `None` if the registry does not keep it.
+    pub(super) async fn after_stream(
+        client: &'a Client,
+        blob: &'a Blob,
+        window: &mut Window,
+        budget: &RetryBudget<'_>,
+        location: Url,
+    ) -> Result<Option<Self>, UploadError> {
+        let mut session = Self::at(client, blob, budget, location);
+        let UploadStatus::Bytes(offset) = session.reported_status().await else {
+            client.abort_session(session.location).await;
+            return Ok(None);
+        };
+        if !session.continue_at(window, offset).await? {
+            return Err(UploadError::SessionLost);
+        }
+        session.is_broken = true;
+        Ok(Some(session))
+    }
+
+    /// Continues in chunks from an offset. Returns whether the blob is that long: if not, the session is aborted.
+    async fn continue_at(&mut self, window: &mut Window, offset: u64) -> Result<bool, UploadError> {
+        let chunk = chunk_size(self.client, self.blob, None);
+        window.set_chunk(chunk, self.client.strategy().retained(chunk));
+        self.client.or_cancelled(window.skip_to(offset)).await?.map_err(RequestError::from)?;
+        self.is_chunked = true;
+        let is_inside = window.start() == offset;
+        if !is_inside {
+            self.client.abort_session(self.location.clone()).await;
+        }
+        Ok(is_inside)
     }
 
     /// Interprets the first rejection of a resumed session: it names another offset, or ends the session. `None` for any
@@ -97,13 +121,17 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Asks the registry how many bytes it has, if it is known to report that.
+    async fn reported_status(&mut self) -> UploadStatus {
+        if self.client.reports_upload_status() { self.upload_status().await } else { UploadStatus::Unclear }
+    }
+
     /// Asks the registry how many bytes it has.
     pub(super) async fn upload_status(&mut self) -> UploadStatus {
         let request = ApiRequest::new(Method::GET, self.location.clone(), &[200, 202, 204]);
-        let quirks = self.client.strategy().quirks();
         let reply = match self.client.send_once(&request).await {
             Ok(reply) => reply,
-            Err(error) if error.is_lost_session() && quirks.upload_status == StatusReport::Reported => {
+            Err(error) if error.is_lost_session() && self.client.reports_upload_status() => {
                 return UploadStatus::NoSession;
             }
             Err(_) => return UploadStatus::Unclear,
@@ -111,8 +139,9 @@ impl<'a> Session<'a> {
         if let Ok(Some(location)) = self.client.location(&request.url, &reply) {
             self.location = location;
         }
+        let range_end = self.client.strategy().quirks().range_end;
         let range = reply.headers.get(RANGE).and_then(|range| range.to_str().ok());
-        range.and_then(|range| received(range, quirks.range_end)).map_or(UploadStatus::Unclear, UploadStatus::Bytes)
+        range.and_then(|range| received(range, range_end)).map_or(UploadStatus::Unclear, UploadStatus::Bytes)
     }
 }
 

@@ -6,21 +6,18 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::{Body, Method, Url};
+use reqwest::{Body, Method};
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::api_request::ApiRequest;
 use super::body::{Ended, StallDetector, StreamBody};
-use super::client::Client;
 use super::line::Reason;
-use super::quirks::StatusReport;
 use super::reply::Reply;
 use super::request_error::RequestError;
-use super::resume::UploadStatus;
 use super::resume_store::{MIN_RESUMABLE_SIZE, ResumeEntry};
-use super::session::{Session, chunk_size};
-use super::upload_job::{Blob, RetryBudget, UploadError};
+use super::session::Session;
+use super::upload_job::{RetryBudget, UploadError};
 use super::upload_strategy::UploadStrategy;
 use super::window::Window;
 use crate::compress::{Meter, size};
@@ -53,7 +50,7 @@ struct Rest {
     ended: Ended,
 }
 
-impl<'a> Session<'a> {
+impl Session<'_> {
     /// Returns whether the blob will be larger than a chunk, even if it is compressed very well: then a stream need not wait
     /// for a whole chunk.
     pub(super) fn is_surely_large(&self) -> bool {
@@ -169,35 +166,6 @@ impl<'a> Session<'a> {
         window.finish_rest(summary, self.blob.meter.total());
         self.blob.meter.set(self.blob.meter.total(), summary.size);
         Ok(())
-    }
-
-    /// Continues the session of a stream that broke, in chunks. `None` if the registry does not keep it.
-    pub(super) async fn after_stream(
-        client: &'a Client,
-        blob: &'a Blob,
-        window: &mut Window,
-        budget: &RetryBudget<'_>,
-        location: Url,
-    ) -> Result<Option<Self>, UploadError> {
-        let mut session = Self::at(client, blob, budget, location);
-        let received = match client.strategy().quirks().upload_status {
-            StatusReport::Reported => session.upload_status().await,
-            StatusReport::Hidden => UploadStatus::Unclear,
-        };
-        if let UploadStatus::Bytes(offset) = received {
-            let chunk = chunk_size(client, blob, None);
-            window.set_chunk(chunk, client.strategy().retained(chunk));
-            client.or_cancelled(window.skip_to(offset)).await?.map_err(RequestError::from)?;
-            if window.start() == offset {
-                (session.is_chunked, session.is_broken) = (true, true);
-                return Ok(Some(session));
-            }
-            // The registry has more bytes than the blob.
-            client.abort_session(session.location).await;
-            return Err(UploadError::SessionLost);
-        }
-        client.abort_session(session.location).await;
-        Ok(None)
     }
 }
 

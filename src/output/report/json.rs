@@ -39,18 +39,33 @@ struct Report<'a> {
     display_name: &'a str,
     archive: Option<&'a str>,
     image: Option<&'a ImageSummary>,
+    #[serde(flatten)]
+    frame: Frame,
+    totals: Totals,
+    #[serde(flatten)]
+    messages: Messages<'a>,
+    targets: Vec<Target<'a>>,
+}
+
+/// What all results state about what was done.
+#[derive(Serialize)]
+pub(super) struct Frame {
     dry_run: bool,
     started_at: String,
     finished_at: String,
     seconds: f64,
     exit_code: u8,
     error: Option<Failure>,
-    totals: Totals,
+}
+
+/// What was collected meanwhile.
+#[derive(Serialize)]
+pub(super) struct Messages<'a> {
     warnings: Vec<String>,
     notes: Vec<String>,
-    untold: u64,
+    #[serde(rename = "untold")]
+    omitted: u64,
     requests: Summary<'a>,
-    targets: Vec<Target<'a>>,
 }
 
 #[derive(Serialize)]
@@ -99,62 +114,62 @@ enum Tags<'a> {
 
 /// Returns the report of a push, pretty-printed, with a line end.
 pub(crate) fn json(outcome: &Outcome, run: RunInfo<'_>) -> Result<String> {
-    let requests = run.collector.requests();
-    let frame = Report::of(run, &requests, outcome.started_at, outcome.seconds());
-    printed(&Report {
-        archive: Some(&outcome.archive),
-        image: outcome.image.as_ref(),
-        dry_run: outcome.dry_run,
-        totals: Totals::of(outcome),
-        targets: outcome.targets.iter().map(|target| Target::of(target, &requests)).collect(),
-        ..frame
-    })
+    report(Some(outcome), run, outcome.started_at, outcome.seconds())
 }
 
 /// Returns the report of a command line that led to no push, in the same shape. It holds the error alone.
 pub(crate) fn rejection(run: RunInfo<'_>, started_at: SystemTime) -> Result<String> {
-    let requests = run.collector.requests();
-    let seconds = started_at.elapsed().unwrap_or_default().as_secs_f64();
-    printed(&Report::of(run, &requests, started_at, seconds))
+    report(None, run, started_at, started_at.elapsed().unwrap_or_default().as_secs_f64())
 }
 
-/// Pretty-prints a report, with a line end. In a log a CI system would find commands (`##vso[`, `##teamcity[`), so the second
+fn report(outcome: Option<&Outcome>, run: RunInfo<'_>, started_at: SystemTime, seconds: f64) -> Result<String> {
+    let requests = run.collector.requests();
+    let targets = outcome.iter().flat_map(|outcome| &outcome.targets);
+    let dry_run = outcome.is_some_and(|outcome| outcome.dry_run);
+    escaped(serde_json::to_string_pretty(&Report {
+        version: VERSION,
+        tool: TOOL,
+        display_name: run.display_name,
+        archive: outcome.map(|outcome| outcome.archive.as_str()),
+        image: outcome.and_then(|outcome| outcome.image.as_ref()),
+        frame: Frame::new(dry_run, started_at, seconds, run.error),
+        totals: outcome.map(Totals::of).unwrap_or_default(),
+        messages: Messages::of(run.collector, &requests),
+        targets: targets.map(|target| Target::of(target, &requests)).collect(),
+    }))
+}
+
+/// Returns a result as JSON, with a line end. In a log a CI system would find commands (`##vso[`, `##teamcity[`), so the second
 /// of two `#` is escaped; a parser reads the same.
 ///
 /// # Errors
 /// If a type cannot be serialized, which is a bug.
-pub(super) fn printed(report: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string_pretty(report);
+pub(super) fn escaped(text: serde_json::Result<String>) -> Result<String> {
     let text = text.map_err(|error| Error::internal("cannot write a result as JSON").because(error))?;
     Ok(escape_controls(&text).replace("##", "#\\u0023") + "\n")
 }
 
-impl<'a> Report<'a> {
-    fn of(
-        RunInfo { display_name, collector, error }: RunInfo<'a>,
-        requests: &'a Requests,
-        started_at: SystemTime,
-        seconds: f64,
-    ) -> Self {
+impl Frame {
+    pub(super) fn new(dry_run: bool, started_at: SystemTime, seconds: f64, error: Option<&Error>) -> Self {
         Self {
-            version: VERSION,
-            tool: TOOL,
-            display_name,
-            archive: None,
-            image: None,
-            dry_run: false,
+            dry_run,
             started_at: rfc3339(started_at),
             // Not by the clock, which may have been set meanwhile.
             finished_at: rfc3339(started_at + Duration::from_secs_f64(seconds)),
             seconds: round_seconds(seconds),
             exit_code: error.map_or(0, |error| error.kind().exit_code()),
             error: error.map(Failure::from),
-            totals: Totals::default(),
+        }
+    }
+}
+
+impl<'a> Messages<'a> {
+    pub(super) fn of(collector: &ReportCollector, requests: &'a Requests) -> Self {
+        Self {
             warnings: collector.warnings(),
             notes: collector.notes(),
-            untold: collector.omitted(),
+            omitted: collector.omitted(),
             requests: requests.summary(),
-            targets: Vec::new(),
         }
     }
 }

@@ -1,16 +1,15 @@
 //! The outcomes of several images as JSON lines: an object for each image as its push ends, and one for all of them.
 //! `report.schema.json` defines them as `image_line` and `summary_line`.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::json::{RunInfo, TOOL, Target, Tool, Totals, VERSION};
+use super::json::{Frame, Messages, RunInfo, TOOL, Target, Tool, Totals, VERSION, escaped};
 use super::planned::Planned;
-use super::requests::{Requests, Summary};
-use crate::error::{Error, Result};
-use crate::output::log::{Failure, escape_controls, rfc3339};
-use crate::push::{ImageSummary, Outcome, round_seconds};
+use super::requests::Requests;
+use crate::error::Result;
+use crate::push::{ImageSummary, Outcome};
 
 /// How many images there are, by what happened to them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
@@ -34,12 +33,8 @@ struct ImageLine<'a> {
     tool: Tool,
     name: &'a str,
     image: Option<&'a ImageSummary>,
-    dry_run: bool,
-    started_at: String,
-    finished_at: String,
-    seconds: f64,
-    exit_code: u8,
-    error: Option<Failure>,
+    #[serde(flatten)]
+    frame: Frame,
     totals: Totals,
     targets: Vec<Target<'a>>,
 }
@@ -51,19 +46,13 @@ struct SummaryLine<'a> {
     tool: Tool,
     display_name: &'a str,
     archive: Option<&'a str>,
-    dry_run: bool,
-    started_at: String,
-    finished_at: String,
-    seconds: f64,
-    exit_code: u8,
-    error: Option<Failure>,
+    #[serde(flatten)]
+    frame: Frame,
     images: ImageCounts,
     totals: Totals,
     planned: Option<Planned>,
-    warnings: Vec<String>,
-    notes: Vec<String>,
-    untold: u64,
-    requests: Summary<'a>,
+    #[serde(flatten)]
+    messages: Messages<'a>,
 }
 
 /// Returns the line of one image, which has this name in the archive.
@@ -71,22 +60,17 @@ struct SummaryLine<'a> {
 /// # Errors
 /// Fails if a type cannot be serialized, which is a bug.
 pub(crate) fn image_line(name: &str, outcome: &Outcome) -> Result<String> {
-    let (requests, error) = (Requests::default(), outcome.error());
-    printed(&ImageLine {
+    let requests = Requests::default();
+    escaped(serde_json::to_string(&ImageLine {
         version: VERSION,
         kind: "image",
         tool: TOOL,
         name,
         image: outcome.image.as_ref(),
-        dry_run: outcome.dry_run,
-        started_at: rfc3339(outcome.started_at),
-        finished_at: rfc3339(outcome.started_at + Duration::from_secs_f64(outcome.seconds())),
-        seconds: round_seconds(outcome.seconds()),
-        exit_code: error.map_or(0, |error| error.kind().exit_code()),
-        error: error.map(Failure::from),
+        frame: Frame::new(outcome.dry_run, outcome.started_at, outcome.seconds(), outcome.error()),
         totals: Totals::of(outcome),
         targets: outcome.targets.iter().map(|target| Target::of(target, &requests)).collect(),
-    })
+    }))
 }
 
 /// What a run of several images came to.
@@ -112,26 +96,18 @@ pub(crate) struct Run<'a> {
 /// Fails if a type cannot be serialized, which is a bug.
 pub(crate) fn summary_line(run: &Run<'_>, info: RunInfo<'_>) -> Result<String> {
     let requests = info.collector.requests();
-    printed(&SummaryLine {
+    escaped(serde_json::to_string(&SummaryLine {
         version: VERSION,
         kind: "summary",
         tool: TOOL,
         display_name: info.display_name,
         archive: run.archive,
-        dry_run: run.planned.is_some(),
-        started_at: rfc3339(run.started_at),
-        finished_at: rfc3339(run.started_at + Duration::from_secs_f64(run.seconds)),
-        seconds: round_seconds(run.seconds),
-        exit_code: info.error.map_or(0, |error| error.kind().exit_code()),
-        error: info.error.map(Failure::from),
+        frame: Frame::new(run.planned.is_some(), run.started_at, run.seconds, info.error),
         images: run.images,
         totals: *run.totals,
         planned: run.planned,
-        warnings: info.collector.warnings(),
-        notes: info.collector.notes(),
-        untold: info.collector.omitted(),
-        requests: requests.summary(),
-    })
+        messages: Messages::of(info.collector, &requests),
+    }))
 }
 
 /// Returns the line of a run that pushed nothing: the command line is wrong, or the archive. It holds the error alone.
@@ -142,11 +118,4 @@ pub(crate) fn rejection_line(info: RunInfo<'_>, started_at: SystemTime) -> Resul
     let seconds = started_at.elapsed().unwrap_or_default().as_secs_f64();
     let (images, totals) = (ImageCounts::default(), Totals::default());
     summary_line(&Run { archive: None, planned: None, started_at, seconds, images, totals: &totals }, info)
-}
-
-/// Formats an object on one line. CI systems must find no command in it, so the second of two `#` is escaped.
-fn printed(line: &impl Serialize) -> Result<String> {
-    let text = serde_json::to_string(line);
-    let text = text.map_err(|error| Error::internal("cannot write a result as JSON").because(error))?;
-    Ok(escape_controls(&text).replace("##", "#\\u0023") + "\n")
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::json::printed;
+use super::json::escaped;
 use crate::error::Result;
 use crate::oci::{Digest, Family};
 use crate::push::{Outcome, TagOutcome, TagState};
@@ -68,7 +68,7 @@ pub(crate) fn metadata(outcome: &Outcome) -> Result<Option<String>> {
         digests: if outcome.digests().len() > 1 { digests.collect() } else { BTreeMap::new() },
         name: names.join(","),
     };
-    printed(&metadata).map(Some)
+    escaped(serde_json::to_string_pretty(&metadata)).map(Some)
 }
 
 impl<'a> Platform<'a> {

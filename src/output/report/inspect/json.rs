@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::super::json::{TOOL, Tool, printed};
+use super::super::json::{TOOL, Tool, escaped};
 use crate::archive::inspect::{Inspection, Verified};
 use crate::archive::{self, Child, Content, Role, shown};
 use crate::error::{Error, Result};
@@ -163,7 +163,7 @@ pub(crate) fn json(inspection: &Inspection) -> Result<String> {
         referrers: archive.referrers_of_all().into_iter().map(|(_, it)| referrer(it, verified.as_ref())).collect(),
         unusable: archive.unusable.iter().map(unusable).collect(),
     };
-    printed(&report)
+    escaped(serde_json::to_string_pretty(&report))
 }
 
 fn image<'a>(image: &'a archive::Image, verified: Option<&Verified>) -> Image<'a> {
