@@ -156,8 +156,7 @@ impl Archive {
     fn select_id(&self, id: &str, selection: &Selection) -> Result<Image> {
         let digits = id.strip_prefix("sha256:").unwrap_or(id).to_ascii_lowercase();
         if !(2..=64).contains(&digits.len()) || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(Error::usage(format!("{:?} is not an image ID", shown(id)))
-                .code(Code::ValueInvalid)
+            return Err(Error::invalid(format!("{:?} is not an image ID", shown(id)))
                 .hint("An ID is 64 hex digits, or the first few of them; `sha256:` may be in front."));
         }
         let nodes = with_platform(self.nodes(&digits), selection, |(_, content)| content);

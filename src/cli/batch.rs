@@ -1,7 +1,6 @@
 //! A batch: pushes from a file, a line each.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -11,7 +10,7 @@ use super::clap_errors::usage;
 use super::output::PushOutput;
 use super::push::{PUSHES, Push, Reporting, push, reporting};
 use super::targets;
-use super::values::input_name;
+use super::values::{Environment, input_name};
 use crate::archive::{Source, shown};
 use crate::ecr::Access;
 use crate::error::{Advice, Code, Error, Kind, Result};
@@ -95,7 +94,7 @@ pub(super) struct Line {
 ///
 /// # Errors
 /// If a line cannot be parsed, if an archive does not exist, or if two lines push the same tag.
-pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Batch> {
+pub(super) fn batch(text: &str, mut args: BatchArgs, environment: Environment<'_>) -> Result<Batch> {
     let name = input_name(&args.file);
     refuse_options(&args.options)?;
     let sandbox = args.options.sandbox();
@@ -122,7 +121,7 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
                         let key = (place, target.repository.clone(), tag.clone());
                         if let Some(other) = owners.insert(key, number).filter(|other| *other != number) {
                             let repeated = format!("pushes {}:{tag}, as line {other} does", target.repository);
-                            problems.push((number, Error::usage(repeated).code(Code::OptionConflict)));
+                            problems.push((number, Error::conflict(repeated)));
                         }
                     }
                 }
@@ -144,9 +143,9 @@ pub(super) fn batch(text: &str, mut args: BatchArgs, environment: &dyn Fn(&str) 
         return Err(if first.advice().is_some() { error } else { error.hint("Nothing was pushed.") });
     }
     if lines.is_empty() && shard.is_none() {
-        return Err(Error::usage(format!("the batch {name} has no push"))
-            .code(Code::ValueInvalid)
-            .hint("Write a push on each line: ARCHIVE TARGET."));
+        return Err(
+            Error::invalid(format!("the batch {name} has no push")).hint("Write a push on each line: ARCHIVE TARGET.")
+        );
     }
     // Lines of one archive follow each other, so that few archives are open at a time.
     let mut order = HashMap::new();
@@ -180,17 +179,13 @@ fn note_options(all: &mut HashMap<Vec<String>, Options>, roles: &[String], optio
 }
 
 /// Parses a line, and returns its push and the roles that it names. `None` for a line without words.
-fn line(
-    text: &str,
-    options: &OptionArgs,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Option<(Push, Vec<String>)>> {
+fn line(text: &str, options: &OptionArgs, environment: Environment<'_>) -> Result<Option<(Push, Vec<String>)>> {
     let words = shlex::split(text).ok_or_else(|| {
         let (what, hint) = match text.ends_with('\\') {
             true => ("it ends with \\", "Write each push on one line."),
             false => ("a quote is not closed", "Quote words as a shell does."),
         };
-        Error::usage(what).code(Code::ValueInvalid).hint(hint)
+        Error::invalid(what).hint(hint)
     })?;
     if words.is_empty() {
         return Ok(None);
@@ -209,15 +204,13 @@ fn line(
         ("--platform", "--present-platforms", options.present_platforms && line.platform.is_some()),
     ] {
         if is_both {
-            return Err(Error::usage(format!("{own} of a line and {of_run} of the run cannot be used together"))
+            return Err(Error::conflict(format!("{own} of a line and {of_run} of the run cannot be used together"))
                 .about_option(of_run)
-                .code(Code::OptionConflict)
                 .hint("Use only one of them."));
         }
     }
     if let Some(prefix) = targets::prefix(&line.target) {
-        return Err(Error::usage(format!("the target {prefix:?} ends with a slash"))
-            .code(Code::TargetInvalid)
+        return Err(Error::invalid_target(format!("the target {prefix:?} ends with a slash"))
             .hint("Write the repository after the slash: a line pushes one image."));
     }
     if let Some(text) = line.target.iter().chain(&line.tag).find(|text| text.contains('$')) {
@@ -242,9 +235,9 @@ fn line(
                     .hint("Paths are relative to the current folder. Nothing was pushed."));
             }
             Source::StandardInput => {
-                return Err(Error::usage("an archive of a batch cannot be standard input")
-                    .code(Code::OptionConflict)
-                    .hint("Write it to a file."));
+                return Err(
+                    Error::conflict("an archive of a batch cannot be standard input").hint("Write it to a file.")
+                );
             }
             Source::Path(_) | Source::Engine(_) | Source::Opened(_) => {}
         }
@@ -277,10 +270,7 @@ fn refuse_options(options: &OptionArgs) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::usage(format!("{option} is not for a whole batch"))
-        .about_option(option)
-        .code(Code::OptionConflict)
-        .hint(advice))
+    Err(Error::conflict(format!("{option} is not for a whole batch")).about_option(option).hint(advice))
 }
 
 #[cfg(test)]

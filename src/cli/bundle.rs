@@ -1,13 +1,12 @@
 //! The options for several images of an archive.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::ArgGroup;
 
 use super::shard::shard;
-use super::values::number;
-use crate::error::{Advice, Code, Error, Result};
+use super::values::{Environment, number};
+use crate::error::{Advice, Error, Result};
 use crate::push::Shard;
 
 /// The group of options that select several images.
@@ -80,7 +79,7 @@ impl BundleArgs {
     ///
     /// # Errors
     /// If there is no such part.
-    pub(super) fn take_run(&mut self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<(bool, Option<Shard>)> {
+    pub(super) fn take_run(&mut self, environment: Environment<'_>) -> Result<(bool, Option<Shard>)> {
         let shard = shard(self.shard.take().as_deref(), self.shards.take(), environment)?;
         Ok((std::mem::take(&mut self.fail_fast), shard))
     }
@@ -89,11 +88,7 @@ impl BundleArgs {
     ///
     /// # Errors
     /// If options for several images are used for one.
-    pub(super) fn read(
-        mut self,
-        docker_naming: bool,
-        environment: &dyn Fn(&str) -> Option<OsString>,
-    ) -> Result<Option<Bundle>> {
+    pub(super) fn read(mut self, docker_naming: bool, environment: Environment<'_>) -> Result<Option<Bundle>> {
         let (fail_fast, shard) = self.take_run(environment)?;
         if self.all_images || self.image_list.is_some() {
             let Self { image_list: list, exclude, keep_registry, .. } = self;
@@ -102,9 +97,8 @@ impl BundleArgs {
         let of_run = fail_fast.then_some("--fail-fast").or_else(|| shard.map(|_| "--shard"));
         match self.used().or(of_run) {
             None => Ok(None),
-            Some(option) => Err(Error::usage(format!("{option} is for several images"))
+            Some(option) => Err(Error::conflict(format!("{option} is for several images"))
                 .about_option(option)
-                .code(Code::OptionConflict)
                 .hint(Advice::new("Leave it out, or push every image of the archive").setting("all-images"))),
         }
     }

@@ -37,9 +37,9 @@ fn converted(clap_error: &clap::Error) -> Error {
         ErrorKind::ArgumentConflict => {
             let others = list(ContextKind::PriorArg);
             match others.first().map(|other| option_name(other)) {
-                Some(other) if other != name => Error::usage(format!("{name} and {other} cannot be used together"))
-                    .code(Code::OptionConflict)
-                    .hint("Use only one of them."),
+                Some(other) if other != name => {
+                    Error::conflict(format!("{name} and {other} cannot be used together")).hint("Use only one of them.")
+                }
                 _ => Error::usage(format!("{name} can be used only once"))
                     .code(Code::OptionRepeated)
                     .hint("Use it once."),
@@ -65,7 +65,7 @@ fn converted(clap_error: &clap::Error) -> Error {
             }
         }
         ErrorKind::TooManyValues => {
-            Error::usage(format!("{name} does not take a value")).code(Code::ValueInvalid).hint("Leave the value out.")
+            Error::invalid(format!("{name} does not take a value")).hint("Leave the value out.")
         }
         ErrorKind::TooFewValues | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => needs_value(&option),
         ErrorKind::MissingRequiredArgument => {
@@ -79,14 +79,14 @@ fn converted(clap_error: &clap::Error) -> Error {
                 None => error,
             }
         }
-        ErrorKind::InvalidUtf8 => Error::usage("an argument is not valid UTF-8").code(Code::ValueInvalid),
+        ErrorKind::InvalidUtf8 => Error::invalid("an argument is not valid UTF-8"),
         // Without clap's text, which may contain values.
         kind => Error::usage(format!("the command line is invalid: {kind}")),
     }
 }
 
 fn needs_value(option: &str) -> Error {
-    Error::usage(format!("{option} needs a value")).code(Code::ValueInvalid)
+    Error::invalid(format!("{option} needs a value"))
 }
 
 /// Returns the usage line of clap.

@@ -1,18 +1,17 @@
 //! Credential sources from options and environment.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
 
 use super::unexpanded::{reject_unexpanded, reject_unexpanded_secret};
-use super::values::not_empty;
+use super::values::{Environment, not_empty};
 use crate::ecr::{
     self, Access, AccessKey, BaseCredentials, ContainerEndpoint, ContainerToken, CredentialSources, IdToken,
     NamedProfile, Profiles, Role, Secret, WebIdentity,
 };
-use crate::error::{Advice, Code, Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::output::report::ci::CiSystem;
 use crate::push::CaBundle;
 
@@ -92,8 +91,8 @@ impl CredentialArgs {
     }
 
     /// Decides where credentials come from, without requesting any.
-    pub(super) fn sources(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<CredentialSources> {
-        let ci = Environment(environment);
+    pub(super) fn sources(self, environment: Environment<'_>) -> Result<CredentialSources> {
+        let ci = Variables(environment);
         // The SDK reads these, too, and panics if one is empty.
         if let Some(name) = ENDPOINTS.into_iter().find(|name| environment(name).is_some_and(|url| url.is_empty())) {
             return Err(Error::usage(format!("{name} is empty"))
@@ -104,7 +103,7 @@ impl CredentialArgs {
         let is_in_toolkit = ci.text("AWS_EXECUTION_ENV").is_some_and(|by| by.starts_with(TOOLKIT))
             && ci.text("AWS_ACCESS_KEY_ID").is_some();
         let without_variables = |name: &str| environment(name).filter(|_| !TASK_VARIABLES.contains(&name));
-        let task = if is_in_toolkit { Environment(&without_variables) } else { Environment(environment) };
+        let task = if is_in_toolkit { Variables(&without_variables) } else { Variables(environment) };
         let roles = self.roles(&task, environment)?;
         let task_keys = task.keys(TASK_VARIABLES[0], TASK_VARIABLES[1], TASK_VARIABLES[2])?;
         // Only checked: AWS's credential chain reads them, but silently ignores an incomplete pair.
@@ -192,7 +191,7 @@ impl CredentialArgs {
     }
 
     /// Returns the profile of the option, else that of the environment, in the order of the AWS CLI, version 2.
-    fn named_profile(&self, ci: &Environment<'_>) -> Result<Option<NamedProfile>> {
+    fn named_profile(&self, ci: &Variables<'_>) -> Result<Option<NamedProfile>> {
         if let Some(name) = &self.profile {
             return Ok(Some(NamedProfile { name: not_empty("--profile", name.clone())?, from: "--profile" }));
         }
@@ -204,7 +203,7 @@ impl CredentialArgs {
         Ok(named)
     }
 
-    fn roles(&self, ci: &Environment<'_>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Vec<Role>> {
+    fn roles(&self, ci: &Variables<'_>, environment: Environment<'_>) -> Result<Vec<Role>> {
         let task_name = || TASK_SESSION_NAME.to_owned();
         let (arns, own_name) = match (&self.role_arn[..], ci.text("AWS_ASSUMEROLEARN")) {
             ([], Some(arn)) => (vec![arn], task_name()),
@@ -219,9 +218,8 @@ impl CredentialArgs {
                 ("--role-duration", self.role_duration.is_some()),
             ];
             if let Some((option, _)) = role_options.into_iter().find(|(_, is_set)| *is_set) {
-                return Err(Error::usage(format!("{option} needs --role-arn"))
+                return Err(Error::conflict(format!("{option} needs --role-arn"))
                     .about_option(option)
-                    .code(Code::OptionConflict)
                     .hint(Advice::new("Add the role").setting_with("role-arn", "arn:aws:iam::ACCOUNT:role/NAME")));
             }
             return Ok(Vec::new());
@@ -243,9 +241,8 @@ impl CredentialArgs {
                 && parts.next() == Some("iam")
                 && parts.nth(2).is_some_and(|resource| resource.starts_with("role/"));
             if !fits {
-                return Err(Error::usage(format!("{arn:?} is not the ARN of an IAM role"))
+                return Err(Error::invalid(format!("{arn:?} is not the ARN of an IAM role"))
                     .about_option("--role-arn")
-                    .code(Code::ValueInvalid)
                     .hint("Use this form: arn:aws:iam::123456789012:role/NAME"));
             }
             Ok(Role {
@@ -259,7 +256,7 @@ impl CredentialArgs {
     }
 
     /// Returns the OIDC token of the CI system: the one of an option, else that of GitHub Actions.
-    fn id_token(&self, ci: &Environment<'_>) -> Result<Option<IdToken>> {
+    fn id_token(&self, ci: &Variables<'_>) -> Result<Option<IdToken>> {
         if let Some(connection) = &self.azure_service_connection {
             let hint = "In the pipeline, add SYSTEM_ACCESSTOKEN: $(System.AccessToken) to the env of the step. The agent \
                         sets the other variable.";
@@ -298,7 +295,7 @@ impl CredentialArgs {
 }
 
 /// Returns the additional CA certificates to trust: those of the environment, else those of the profile.
-pub(super) fn ca_bundle(access: &Access, environment: &dyn Fn(&str) -> Option<OsString>) -> Option<CaBundle> {
+pub(super) fn ca_bundle(access: &Access, environment: Environment<'_>) -> Option<CaBundle> {
     let variable = "AWS_CA_BUNDLE";
     let path = environment(variable).filter(|path| !path.is_empty()).map(PathBuf::from);
     let profile = || match access {
@@ -309,13 +306,13 @@ pub(super) fn ca_bundle(access: &Access, environment: &dyn Fn(&str) -> Option<Os
 }
 
 /// Returns the region of the environment, with the name of its variable.
-pub(super) fn region(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<(&'static str, String)> {
-    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| Some((name, Environment(environment).text(name)?)))
+pub(super) fn region(environment: Environment<'_>) -> Option<(&'static str, String)> {
+    ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| Some((name, Variables(environment).text(name)?)))
 }
 
-struct Environment<'a>(&'a dyn Fn(&str) -> Option<OsString>);
+struct Variables<'a>(Environment<'a>);
 
-impl Environment<'_> {
+impl Variables<'_> {
     /// Returns a variable that is set and not blank.
     fn text(&self, name: &str) -> Option<String> {
         let value = (self.0)(name)?.to_string_lossy().trim().to_owned();
@@ -374,9 +371,9 @@ impl Environment<'_> {
 }
 
 /// Returns a session name with the CI system and its run ID, so that CloudTrail shows the job: `ecr-push-github-1234567890`.
-fn default_session_name(environment: &dyn Fn(&str) -> Option<OsString>) -> String {
+fn default_session_name(environment: Environment<'_>) -> String {
     let Some(system) = CiSystem::detect(environment) else { return SESSION_NAME.to_owned() };
-    let run = system.run.and_then(|name| Environment(environment).text(name));
+    let run = system.run.and_then(|name| Variables(environment).text(name));
     let parts = [Some(SESSION_NAME.to_owned()), Some(system.name.to_owned()), run];
     let name = parts.into_iter().flatten().collect::<Vec<_>>().join("-");
     name.chars().map(|c| if fits_session_name(c) { c } else { '-' }).take(LONGEST_SESSION_NAME).collect()
@@ -418,6 +415,6 @@ fn session_name(origin: &str, text: String) -> Result<String> {
 ///
 /// # Errors
 /// If variables contradict each other, or name a profile that cannot be used.
-pub fn access_from_env(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Access> {
+pub fn access_from_env(environment: Environment<'_>) -> Result<Access> {
     CredentialArgs::default().sources(environment).map(Access::Aws)
 }

@@ -5,10 +5,8 @@ use std::ffi::OsString;
 use reqwest::Url;
 
 use super::credentials::ENDPOINTS;
-use super::values::REGISTRY_ENDPOINT;
+use super::values::{Environment, REGISTRY_ENDPOINT};
 use crate::proxy::invalid_bypass_patterns;
-
-type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The variables of proxies by scheme. The first one that is set is used, as in both HTTP libraries.
 const PROXIES: [(&str, [&str; 5]); 2] = [

@@ -6,14 +6,11 @@ use clap::ArgAction;
 
 use super::parser::command;
 use super::unexpanded::reject_unexpanded;
-use super::values::REGISTRY_ENDPOINT;
-use crate::error::{Code, Error, Result};
+use super::values::{Environment, REGISTRY_ENDPOINT};
+use crate::error::{Error, Result};
 
 /// Inserts the options of the environment before the arguments, except those that the arguments set.
-pub(super) fn with_environment(
-    mut arguments: Vec<OsString>,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Vec<OsString>> {
+pub(super) fn with_environment(mut arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Vec<OsString>> {
     // What follows `--` is a command of its own.
     let is_sandbox = arguments.first().is_some_and(|first| first == "sandbox");
     for argument in arguments.iter().take_while(|argument| !is_sandbox || *argument != "--") {
@@ -67,11 +64,7 @@ pub(super) fn with_environment(
 }
 
 /// Adds the variable to the hint of an error about an option that only the environment sets.
-pub(super) fn with_origin(
-    error: Error,
-    arguments: &[OsString],
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Error {
+pub(super) fn with_origin(error: Error, arguments: &[OsString], environment: Environment<'_>) -> Error {
     let options = error.options().iter().filter_map(|option| option.strip_prefix("--"));
     let mut options = options.filter(|long| !is_among(arguments, long, None));
     let is_set = |name: &String| environment(name).is_some_and(|value| !value.is_empty());
@@ -106,7 +99,7 @@ fn switch_count(name: &str, value: &str) -> Result<std::ops::Range<u8>> {
 /// Returns the error about the variable of a switch. The value is not quoted: `ECR_PUSH_PASSWORD_STDIN` may contain a
 /// password.
 fn switch_invalid(name: &str, values: &str) -> Error {
-    Error::usage(format!("{name} must be {values}")).code(Code::ValueInvalid)
+    Error::invalid(format!("{name} must be {values}"))
 }
 
 /// Parses the value of a switch, in any case.

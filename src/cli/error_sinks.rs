@@ -12,8 +12,10 @@ use super::environment::variable;
 use super::output::PushOutput;
 use super::parser::Cli;
 use super::pipeline::{self, Pipeline};
+use super::values::Environment;
 use super::{subcommand, transports};
 use crate::archive::Source;
+use crate::error::one_line;
 use crate::output::log::LogFormat;
 use crate::output::report::ci::CiSystem;
 
@@ -35,7 +37,7 @@ pub(super) struct ErrorSinks {
 }
 
 /// Reads the arguments (without the program's name) and the environment.
-pub(super) fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> Option<OsString>) -> ErrorSinks {
+pub(super) fn error_sinks(arguments: &[OsString], environment: Environment<'_>) -> ErrorSinks {
     let arguments = subcommand::first(arguments.to_vec());
     let words: Vec<String> = arguments.iter().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let subcommand = words.first().map_or("", String::as_str);
@@ -48,7 +50,7 @@ pub(super) fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> 
     });
     let system = named.unwrap_or_else(|| CiSystem::detect(environment));
     let mut pipeline = Pipeline {
-        display_name: pipeline::one_line(&words.value("display-name").unwrap_or_else(|| pipeline::DISPLAY_NAME.into())),
+        display_name: one_line(words.value("display-name").as_deref().unwrap_or(pipeline::DISPLAY_NAME), usize::MAX),
         log_commands: system.and_then(|system| system.log_commands),
         summary: system.and_then(|system| pipeline::summary(system, environment)),
         variables: None,
@@ -86,7 +88,7 @@ pub(super) fn error_sinks(arguments: &[OsString], environment: &dyn Fn(&str) -> 
 /// The options of the command line and the environment.
 struct TypedOptions<'a> {
     words: &'a [String],
-    environment: &'a dyn Fn(&str) -> Option<OsString>,
+    environment: Environment<'a>,
 }
 
 impl TypedOptions<'_> {

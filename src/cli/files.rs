@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::output::PushOutput;
 use super::pipeline::{Pipeline, VariablesTo};
 use crate::archive::Source;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 
 /// The arguments.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -90,23 +90,18 @@ impl FileArgs {
         let all: Vec<(&str, &Path)> = all.map(|(file, path)| (file.option(), path)).collect();
         for (at, (option, file)) in all.iter().enumerate() {
             if *file == Path::new("-") {
-                return Err(Error::usage(format!("--{option} needs a file: it cannot write to - (stdout)"))
+                return Err(Error::invalid(format!("--{option} needs a file: it cannot write to - (stdout)"))
                     .about_option(format!("--{option}"))
-                    .code(Code::ValueInvalid)
                     .hint("Use --output json for the report on stdout."));
             }
             if archives.iter().any(|archive| matches!(archive, Source::Path(archive) if archive == file)) {
                 let what = format!("--{option} would overwrite the archive");
-                return Err(Error::usage(what)
-                    .about_option(format!("--{option}"))
-                    .code(Code::OptionConflict)
-                    .hint("Use another file."));
+                return Err(Error::conflict(what).about_option(format!("--{option}")).hint("Use another file."));
             }
             if let Some((other, _)) = all[..at].iter().find(|(_, other)| other == file) {
-                return Err(Error::usage(format!("--{other} and --{option} write to the same file"))
+                return Err(Error::conflict(format!("--{other} and --{option} write to the same file"))
                     .about_option(format!("--{other}"))
                     .about_option(format!("--{option}"))
-                    .code(Code::OptionConflict)
                     .hint("Use a separate file for each."));
             }
         }
@@ -118,9 +113,8 @@ impl FileArgs {
 pub(super) fn check_stdout(output: PushOutput, pipeline: &Pipeline) -> Result<()> {
     let is_shared = pipeline.variables.as_ref().is_some_and(|variables| variables.to == VariablesTo::Stdout);
     if output != PushOutput::Text && is_shared {
-        return Err(Error::usage("--output json and the variables of TeamCity cannot both go to stdout")
+        return Err(Error::conflict("--output json and the variables of TeamCity cannot both go to stdout")
             .about_option("--output")
-            .code(Code::OptionConflict)
             .hint("Use --output-file FILE for the variables, or --report FILE for the JSON."));
     }
     Ok(())

@@ -1,11 +1,10 @@
 //! `ecr-push inspect`: shows what an archive contains.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::output::Output;
 use super::transports;
-use super::values::image_selector;
+use super::values::{Environment, image_selector};
 use crate::archive::{ImageSelector, Platforms, Selection, Source};
 use crate::error::Result;
 use crate::output::report::ci::CiSystem;
@@ -58,7 +57,7 @@ pub(super) struct InspectArgs {
 
 impl InspectArgs {
     /// Reads the options.
-    pub(super) fn read(self, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Inspect> {
+    pub(super) fn read(self, environment: Environment<'_>) -> Result<Inspect> {
         let Self { archive: path, image, image_id, index, platform, verify, output, temp_dir } = self;
         let platforms = match platform {
             Some(platform) => Platforms::One(platform.parse()?),

@@ -1,10 +1,10 @@
 //! Registry logins: the user name of the command line, and the files of docker and podman.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::values::Environment;
 use crate::archive::Source;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::oci::{Host, Target};
 use crate::registry::Keychain;
 
@@ -12,15 +12,13 @@ use crate::registry::Keychain;
 pub(super) fn username(name: Option<String>, targets: &[Target], archives: &[&Source]) -> Result<Option<String>> {
     let Some(name) = name else { return Ok(None) };
     if archives.contains(&&Source::StandardInput) {
-        return Err(Error::usage("cannot read both the archive and the password from standard input")
-            .code(Code::OptionConflict)
+        return Err(Error::conflict("cannot read both the archive and the password from standard input")
             .hint("Push the archive from a file, or log in with docker login."));
     }
     // In the header, a colon separates the name from the password (RFC 7617).
     if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
-        return Err(Error::usage("--username is empty, or contains a colon or a control character")
-            .about_option("--username")
-            .code(Code::ValueInvalid));
+        return Err(Error::invalid("--username is empty, or contains a colon or a control character")
+            .about_option("--username"));
     }
     let mut hosts: Vec<&Host> = targets.iter().filter_map(|target| target.host.as_ref()).collect();
     hosts.retain(|host| !host.is_amazon());
@@ -28,25 +26,23 @@ pub(super) fn username(name: Option<String>, targets: &[Target], archives: &[&So
     hosts.dedup();
     match hosts[..] {
         [_] => Ok(Some(name)),
-        [] => Err(Error::usage("--username is for registries other than Amazon's, and no target is in one")
+        [] => Err(Error::conflict("--username is for registries other than Amazon's, and no target is in one")
             .about_option("--username")
-            .code(Code::OptionConflict)
             .hint("ECR uses AWS credentials: leave out --username and --password-stdin.")),
         _ => {
             let names: Vec<&str> = hosts.iter().map(|host| host.as_str()).collect();
-            Err(Error::usage(format!(
+            Err(Error::conflict(format!(
                 "--username is for one registry, but the targets are in several: {}",
                 names.join(", ")
             ))
             .about_option("--username")
-            .code(Code::OptionConflict)
             .hint("Push to them one by one, or log in to each with docker login."))
         }
     }
 }
 
 /// Returns where docker and podman store logins, in order of precedence: files that variables name come first.
-pub(super) fn keychain(environment: &dyn Fn(&str) -> Option<OsString>) -> Keychain {
+pub(super) fn keychain(environment: Environment<'_>) -> Keychain {
     let path = |name: &str| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let home = path("HOME").or_else(|| path("USERPROFILE"));
     let at_home = |folder: &str| home.as_ref().map(|home| home.join(folder));
@@ -63,6 +59,8 @@ pub(super) fn keychain(environment: &dyn Fn(&str) -> Option<OsString>) -> Keycha
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     #[test]

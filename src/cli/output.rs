@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 
-use crate::error::{Advice, Code, Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::output::log::{LogFormat, Verbosity};
 
 /// The format of stderr.
@@ -78,9 +78,8 @@ impl PushOutput {
 }
 
 fn misplaced(format: &str, for_what: &str, instead: &str) -> Error {
-    Error::usage(format!("--output {format} is for {for_what}"))
+    Error::conflict(format!("--output {format} is for {for_what}"))
         .about_option("--output")
-        .code(Code::OptionConflict)
         .hint(Advice::new("Use the other format").setting_with("output", instead))
 }
 

@@ -19,9 +19,9 @@ use super::push::{Push, push};
 #[cfg(feature = "sandbox")]
 use super::sandbox::SandboxArgs;
 use super::tag::{Tagging, tagging};
-use super::values::region;
+use super::values::{Environment, region};
 use super::{generated_docs, subcommand, targets};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 #[cfg(feature = "sandbox")]
 use crate::oci::Repository;
 
@@ -56,11 +56,11 @@ pub(super) enum Command {
 ///
 /// # Errors
 /// Of [`Kind::Usage`](crate::error::Kind::Usage).
-pub(super) fn parse(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
+pub(super) fn parse(arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command> {
     read(arguments.clone(), environment).map_err(|error| with_origin(error, &arguments, environment))
 }
 
-fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Command> {
+fn read(arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command> {
     subcommand::refuse_unknown(&arguments)?;
     let arguments = with_environment(subcommand::first(arguments), environment)?;
     let mut parser = command();
@@ -93,7 +93,7 @@ fn read(arguments: Vec<OsString>, environment: &dyn Fn(&str) -> Option<OsString>
 }
 
 /// Returns the policy that a push with these options needs.
-fn policy_of(args: PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<PolicyText> {
+fn policy_of(args: PolicyArgs, environment: Environment<'_>) -> Result<PolicyText> {
     let PolicyArgs { target, terraform, signing_profile, mut options } = args;
     // The push runs elsewhere, in another environment. No password is read.
     (options.registry.credentials, options.registry.username) = (CredentialArgs::default(), None);
@@ -103,8 +103,7 @@ fn policy_of(args: PolicyArgs, environment: &dyn Fn(&str) -> Option<OsString>) -
     let Push { request, options, bundle, .. } =
         push(PushArgs { archive: Some("-".into()), target, options }, &without_aws)?;
     if bundle.is_some() {
-        return Err(Error::usage("the policy of several images needs their repositories")
-            .code(Code::TargetInvalid)
+        return Err(Error::invalid_target("the policy of several images needs their repositories")
             .hint("Name each repository as a target, or replace the name in the policy of one of them by a pattern such as mirror/*."));
     }
     let region = credentials::region(environment).map(|(_, text)| region(text)).transpose()?;

@@ -1,9 +1,9 @@
 //! The CI system, and the variables and summary that it receives.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::error::{Code, Error, Result};
+use super::values::Environment;
+use crate::error::{Error, Result, one_line};
 use crate::output::report::ci::{
     CiSystem, LogCommands, OutputFormat, OutputScope, OutputTarget, SYSTEMS, SummaryTarget, VARIABLE_SUFFIXES,
 };
@@ -41,18 +41,18 @@ pub(super) struct Pipeline {
     /// The target of the summary.
     pub summary: Option<SummaryTo>,
     /// The variables to set.
-    pub variables: Option<Variables>,
+    pub variables: Option<Variables<VariablesTo>>,
 }
 
 /// Variables to set.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Variables {
+pub(super) struct Variables<T> {
     /// The name of the first variable, and the prefix of the others.
     pub name: String,
     /// The format of the variables.
     pub format: OutputFormat,
     /// The target.
-    pub to: VariablesTo,
+    pub to: T,
     /// The form of the reference in the first variable.
     pub form: ReferenceForm,
 }
@@ -93,8 +93,6 @@ pub(super) enum SummaryTo {
     Folder(PathBuf),
 }
 
-type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
-
 impl PipelineArgs {
     /// Returns the option that is set and is for the push of one image.
     pub(super) fn of_one_image(&self) -> Option<&'static str> {
@@ -108,9 +106,8 @@ impl PipelineArgs {
             Some("none") => None,
             Some(name) => Some(CiSystem::by_name(name).ok_or_else(|| {
                 let names: Vec<&str> = SYSTEMS.iter().map(|system| system.name).collect();
-                Error::usage(format!("--ci {name:?} is not a supported CI system"))
+                Error::invalid(format!("--ci {name:?} is not a supported CI system"))
                     .about_option("--ci")
-                    .code(Code::ValueInvalid)
                     .hint(format!("Use none, or one of {}.", names.join(", ")))
             })?),
         })
@@ -126,17 +123,12 @@ impl PipelineArgs {
             checked(name.trim(), format).map(|name| Variables { name, format, to, form: ReferenceForm::default() })
         });
         Ok(Pipeline {
-            display_name: one_line(&self.display_name),
+            display_name: one_line(&self.display_name, usize::MAX),
             log_commands: system.and_then(|system| system.log_commands),
             summary,
             variables: variables.transpose()?,
         })
     }
-}
-
-/// Returns a name on one line.
-pub(super) fn one_line(name: &str) -> String {
-    name.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the target of the summary, if the environment names one.
@@ -157,9 +149,8 @@ fn target(
 ) -> Result<(OutputFormat, VariablesTo)> {
     let Some(CiSystem { title, format, target, .. }) = system else {
         return file.map(|file| (OutputFormat::Assignments, VariablesTo::File(file))).ok_or_else(|| {
-            Error::usage("--output-variable needs a CI system, and none was detected")
+            Error::conflict("--output-variable needs a CI system, and none was detected")
                 .about_option("--output-variable")
-                .code(Code::OptionConflict)
                 .hint("Use --ci NAME, or --output-file FILE for lines of NAME=VALUE.")
         });
     };
@@ -198,9 +189,8 @@ fn across_jobs(format: OutputFormat, is_requested: bool) -> Result<OutputFormat>
     match (format, is_requested) {
         (OutputFormat::AzureCommands(_), true) => Ok(OutputFormat::AzureCommands(OutputScope::Jobs)),
         (format, false) => Ok(format),
-        (_, true) => Err(Error::usage("--output-variable-across-jobs is for Azure Pipelines only")
+        (_, true) => Err(Error::conflict("--output-variable-across-jobs is for Azure Pipelines only")
             .about_option("--output-variable-across-jobs")
-            .code(Code::OptionConflict)
             .hint("Leave it out: other systems configure this in the pipeline.")),
     }
 }
@@ -211,14 +201,15 @@ fn checked(name: &str, format: OutputFormat) -> Result<String> {
     }
     let takes = if format.takes("a.b") { "letters, digits, _, . and -" } else { "letters, digits and _" };
     let suffixed = VARIABLE_SUFFIXES.map(|suffix| format!("NAME_{suffix}")).join(", ");
-    Err(Error::usage(format!("--output-variable {name:?} is not a valid variable name"))
+    Err(Error::invalid(format!("--output-variable {name:?} is not a valid variable name"))
         .about_option("--output-variable")
-        .code(Code::ValueInvalid)
         .hint(format!("Use {takes}, starting with a letter or _. Also set: {suffixed}.")))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     fn read(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Pipeline> {

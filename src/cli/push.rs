@@ -1,6 +1,5 @@
 //! The options of a push: its request and options, and its output.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::arguments::{OptionArgs, PushArgs, ReuseArg};
@@ -9,10 +8,10 @@ use super::files::Files;
 use super::output::{ProgressArg, PushOutput, verbosity};
 use super::pipeline::Pipeline;
 use super::registries::AwsUse;
-use super::values::{at_least_one, bytes, chunk_size, compression, digest, image_selector};
+use super::values::{Environment, at_least_one, bytes, chunk_size, compression, digest, image_selector};
 use super::{env_checks, files, logins, targets, transports};
 use crate::archive::{Attestations, ImageSelector, Platforms, Selection, Source};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::oci::{Tag, Target, TargetPrefix};
 use crate::output::log::{LogFormat, Verbosity};
 use crate::push::{ImageOptions, LayerOptions, Options, PushRequest, RegistryOptions, RepositoryOptions};
@@ -60,7 +59,7 @@ pub(super) struct Reporting {
 pub(super) const PUSHES: usize = 4;
 
 /// Reads the options of a push and the environment.
-pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Push> {
+pub(super) fn push(args: PushArgs, environment: Environment<'_>) -> Result<Push> {
     let PushArgs { archive: path, target, options: mut args } = args;
     let platforms = match args.platform.take() {
         Some(platform) => Platforms::One(platform.parse()?),
@@ -76,9 +75,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     let join = joined(std::mem::take(&mut args.join), &selector, selected.is_some())?;
     let archives: Vec<&Source> = std::iter::once(&archive).chain(join.iter().map(|(source, _)| source)).collect();
     if archives.iter().filter(|archive| ***archive == Source::StandardInput).count() > 1 {
-        return Err(Error::usage("two archives are on standard input")
-            .code(Code::OptionConflict)
-            .hint("Write all but one of them to files."));
+        return Err(Error::conflict("two archives are on standard input").hint("Write all but one of them to files."));
     }
     let ci = args.pipeline.system(environment)?.map(|system| system.name);
     let (output, mut reporting) = reporting(&mut args, &archives, environment)?;
@@ -88,15 +85,13 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
         Some(bundle) => {
             output.check_for_several()?;
             if matches!(selector, ImageSelector::Name(_)) {
-                return Err(Error::usage("the archive argument selects an image, and several images are pushed")
-                    .code(Code::OptionConflict)
+                return Err(Error::conflict("the archive argument selects an image, and several images are pushed")
                     .hint("Leave out the name of the image, or push it alone, to a target that is a repository."));
             }
             let is_list_on_stdin = bundle.list.as_deref() == Some(Path::new("-"));
             if is_list_on_stdin && (archives.contains(&&Source::StandardInput) || args.registry.username.is_some()) {
-                return Err(Error::usage("--image-list - needs standard input for itself")
+                return Err(Error::conflict("--image-list - needs standard input for itself")
                     .about_option("--image-list")
-                    .code(Code::OptionConflict)
                     .hint("Write the list to a file."));
             }
             prefixes(&texts, bundle)?
@@ -111,10 +106,9 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
     let aws = if sandbox.is_some() { AwsUse::Unneeded } else { AwsUse::of(&targets) };
     let chunk_size = args.chunk_size.as_deref().map(|text| chunk_size(text, &targets)).transpose()?;
     if !args.reuse_from.is_empty() && args.reuse != ReuseArg::Tag {
-        return Err(Error::usage("--reuse-from needs --reuse tag")
+        return Err(Error::conflict("--reuse-from needs --reuse tag")
             .about_option("--reuse-from")
             .about_option("--reuse")
-            .code(Code::OptionConflict)
             .hint("Use only one of the two options."));
     }
     let username = logins::username(args.registry.username.take(), &targets, &archives)?;
@@ -178,7 +172,7 @@ pub(super) fn push(args: PushArgs, environment: &dyn Fn(&str) -> Option<OsString
 pub(super) fn reporting(
     args: &mut OptionArgs,
     archives: &[&Source],
-    environment: &dyn Fn(&str) -> Option<OsString>,
+    environment: Environment<'_>,
 ) -> Result<(PushOutput, Reporting)> {
     let (files, pipeline) = (std::mem::take(&mut args.files), std::mem::take(&mut args.pipeline));
     let (output, files) = files.read(archives, pipeline.output_file.as_deref())?;
@@ -217,7 +211,7 @@ fn joined(archives: Vec<PathBuf>, selector: &ImageSelector, is_own: bool) -> Res
     archives.into_iter().map(read).collect()
 }
 
-fn default_cache(environment: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+fn default_cache(environment: Environment<'_>) -> Option<PathBuf> {
     let folder = |name: &str| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let base = if cfg!(windows) {
         folder("LOCALAPPDATA")

@@ -1,17 +1,14 @@
 //! The registries of the targets: their regions and accounts, logins and credentials.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::credentials::{self, CredentialArgs};
-use super::values::{region, registry_endpoint};
+use super::values::{Environment, region, registry_endpoint};
 use super::{env_checks, logins, targets};
 use crate::ecr::Access;
 use crate::error::Result;
 use crate::oci::{Host, Target};
 use crate::push::RegistryOptions;
-
-type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The options for the places of targets without a host.
 #[derive(Clone, Debug, clap::Args)]

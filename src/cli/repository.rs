@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 
 use crate::ecr::{Encryption, Mutability, NewRepository};
-use crate::error::{Advice, Code, Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::oci::Target;
 use crate::push::IfExists;
 
@@ -136,9 +136,8 @@ impl RepositoryArgs {
             ("--repository-policy", self.repository_policy.is_some()),
         ];
         match settings_used.iter().find(|(_, is_used)| *is_used && !self.create_repository) {
-            Some((option, _)) => Err(Error::usage(format!("{option} needs --create-repository"))
+            Some((option, _)) => Err(Error::conflict(format!("{option} needs --create-repository"))
                 .about_option(*option)
-                .code(Code::OptionConflict)
                 .hint("Add --create-repository. The settings apply to new repositories only.")),
             None => Ok(settings),
         }
@@ -158,10 +157,9 @@ impl RepositoryArgs {
                 }
                 (false, _) => "--tag-mutability-exclusion needs --tag-mutability ...-with-exclusion".to_owned(),
             };
-            return Err(Error::usage(what)
+            return Err(Error::conflict(what)
                 .about_option("--tag-mutability")
                 .about_option("--tag-mutability-exclusion")
-                .code(Code::OptionConflict)
                 .hint(
                     "Use --tag-mutability immutable-with-exclusion or mutable-with-exclusion with one to five \
                  --tag-mutability-exclusion FILTER.",
@@ -179,17 +177,13 @@ impl RepositoryArgs {
         let key = self.kms_key.clone();
         match (self.encryption, &key) {
             (None | Some(EncryptionArg::Aes256), Some(_)) => {
-                Err(Error::usage("--kms-key needs --encryption kms or kms-dsse")
-                    .about_option("--kms-key")
-                    .code(Code::OptionConflict)
-                    .hint(
-                        Advice::new("Add it").setting_with("encryption", "kms").setting_with("encryption", "kms-dsse"),
-                    ))
+                Err(Error::conflict("--kms-key needs --encryption kms or kms-dsse").about_option("--kms-key").hint(
+                    Advice::new("Add it").setting_with("encryption", "kms").setting_with("encryption", "kms-dsse"),
+                ))
             }
             (_, Some(key)) if !(1..=2048).contains(&key.trim().len()) => {
-                Err(Error::usage("--kms-key is empty or too long")
+                Err(Error::invalid("--kms-key is empty or too long")
                     .about_option("--kms-key")
-                    .code(Code::ValueInvalid)
                     .hint("Use a key ID, a key ARN or alias/NAME."))
             }
             (None, None) => Ok(None),

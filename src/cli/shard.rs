@@ -1,7 +1,6 @@
 //! The shard of a run: the one of `--shard`, or that of the engine that runs this program on several machines.
 
-use std::ffi::OsString;
-
+use super::values::Environment;
 use crate::error::{Advice, Code, Error, Result};
 use crate::push::Shard;
 
@@ -47,36 +46,28 @@ const ENGINES: [Engine; 4] = [
 ///
 /// # Errors
 /// If there is no such shard, or `auto` finds no engine.
-pub(super) fn shard(
-    text: Option<&str>,
-    count: Option<u64>,
-    environment: &dyn Fn(&str) -> Option<OsString>,
-) -> Result<Option<Shard>> {
+pub(super) fn shard(text: Option<&str>, count: Option<u64>, environment: Environment<'_>) -> Result<Option<Shard>> {
     match (text, count) {
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(Error::usage("--shards needs --shard auto")
+        (None, Some(_)) => Err(Error::conflict("--shards needs --shard auto")
             .about_option("--shards")
-            .code(Code::OptionConflict)
             .hint(Advice::new("The engine numbers the machines").setting_with("shard", "auto"))),
         (Some("auto"), count) => automatic(count, environment).map(Some),
-        (Some(_), Some(_)) => Err(Error::usage("--shards is for --shard auto")
+        (Some(_), Some(_)) => Err(Error::conflict("--shards is for --shard auto")
             .about_option("--shards")
             .about_option("--shard")
-            .code(Code::OptionConflict)
             .hint("Leave it out: --shard I/N has the number of shards.")),
         (Some(text), None) => text.parse().map(Some),
     }
 }
 
-fn automatic(count: Option<u64>, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Shard> {
+fn automatic(count: Option<u64>, environment: Environment<'_>) -> Result<Shard> {
     let number = |name: &str| -> Result<Option<u64>> {
         let Some(value) = environment(name).filter(|value| !value.is_empty()) else { return Ok(None) };
         let parsed = value.to_str().and_then(|text| text.trim().parse().ok());
-        parsed.map(Some).ok_or_else(|| {
-            Error::usage(format!("{name} is not a number"))
-                .code(Code::ValueInvalid)
-                .hint("It numbers the machines of a job.")
-        })
+        parsed
+            .map(Some)
+            .ok_or_else(|| Error::invalid(format!("{name} is not a number")).hint("It numbers the machines of a job."))
     };
     for engine in &ENGINES {
         let Some(index) = number(engine.index)? else { continue };
@@ -88,8 +79,7 @@ fn automatic(count: Option<u64>, environment: &dyn Fn(&str) -> Option<OsString>)
         if let (Some(own), Some(count)) = (own, count)
             && own != count
         {
-            return Err(Error::usage(format!("{} runs {own} machines, not {count}", engine.name))
-                .code(Code::OptionConflict)
+            return Err(Error::conflict(format!("{} runs {own} machines, not {count}", engine.name))
                 .hint("Leave out --shards, or run the job on so many machines: otherwise a part is not pushed."));
         }
         let Some(count) = count.or(own) else {
@@ -98,8 +88,7 @@ fn automatic(count: Option<u64>, environment: &dyn Fn(&str) -> Option<OsString>)
                 .hint(Advice::new("Give their number").setting_with("shards", "N")));
         };
         return index.checked_sub(first).and_then(|index| Shard::new(index / step, count)).ok_or_else(|| {
-            Error::usage(format!("{} is {index}, of {count} machines", engine.index))
-                .code(Code::ValueInvalid)
+            Error::invalid(format!("{} is {index}, of {count} machines", engine.index))
                 .hint("The number of shards must be that of all machines of the job.")
         });
     }
@@ -113,6 +102,8 @@ fn automatic(count: Option<u64>, environment: &dyn Fn(&str) -> Option<OsString>)
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+
     use super::*;
 
     fn read(text: &str, count: Option<u64>, variables: &[(&str, &str)]) -> Result<String> {

@@ -1,7 +1,5 @@
 //! `ecr-push tag`: additional tags for an image that a repository has.
 
-use std::ffi::OsString;
-
 use clap::ArgAction;
 
 use super::output::{ProgressArg, verbosity};
@@ -9,8 +7,9 @@ use super::pipeline::{Pipeline, PipelineArgs};
 use super::push::Reporting;
 use super::registries::{AwsUse, RegionArgs, RegistryArgs};
 use super::repository::IfExistsArgs;
+use super::values::Environment;
 use super::{env_checks, files, logins, transports};
-use crate::error::{Advice, Code, Error, Result};
+use crate::error::{Advice, Error, Result};
 use crate::oci::{Digest, Tag, Target};
 use crate::output::log::LogFormat;
 use crate::push::{ImageReference, LayerOptions, Options, RegistryOptions, Reuse, TagRequest};
@@ -57,7 +56,7 @@ pub(super) struct TagArgs {
 }
 
 /// Reads the arguments and the environment.
-pub(super) fn tagging(args: TagArgs, environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Tagging> {
+pub(super) fn tagging(args: TagArgs, environment: Environment<'_>) -> Result<Tagging> {
     let TagArgs { target, new, region, if_exists, mut registry, quiet, verbose, dry_run, insecure } = args;
     let (target, image) = image(&target)?;
     let tags = new.iter().map(|text| new_tag(text, &target)).collect::<Result<_>>()?;
@@ -101,9 +100,7 @@ fn image(text: &str) -> Result<(Target, ImageReference)> {
     let tag = target.tags.pop().unwrap_or_else(Tag::latest);
     let Some(digest) = digest else { return Ok((target, ImageReference::Tag(tag))) };
     let digest = digest.parse::<Digest>().map_err(|_| {
-        Error::usage(format!("{digest:?} is not a digest"))
-            .code(Code::ValueInvalid)
-            .hint("Use sha256: followed by 64 lower-case hex digits.")
+        Error::invalid(format!("{digest:?} is not a digest")).hint("Use sha256: followed by 64 lower-case hex digits.")
     })?;
     Ok((target, ImageReference::Digest(digest)))
 }
@@ -119,5 +116,5 @@ fn new_tag(text: &str, image: &Target) -> Result<Tag> {
     }
     let what = format!("{new} is not in the repository of the image, {image}");
     let advice = Advice::new("Write the tag alone. To have the image in another repository, push its archive there:");
-    Err(Error::usage(what).code(Code::TargetInvalid).hint(advice.command(format!("ecr-push image.tar {new}"))))
+    Err(Error::invalid_target(what).hint(advice.command(format!("ecr-push image.tar {new}"))))
 }

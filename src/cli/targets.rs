@@ -24,8 +24,7 @@ pub(super) fn texts(typed: &[String]) -> Result<Vec<String>> {
 /// If there is one.
 pub(super) fn without_archive(typed: Vec<String>) -> Result<Vec<String>> {
     match typed.iter().find(|text| like_archive(text).is_some()) {
-        Some(archive) => Err(Error::usage(format!("{archive:?} is not a target"))
-            .code(Code::TargetInvalid)
+        Some(archive) => Err(Error::invalid_target(format!("{archive:?} is not a target"))
             .hint("Leave the archive out: only the targets are needed.")),
         None => Ok(typed),
     }
@@ -45,7 +44,7 @@ fn refuse_archive(text: &str) -> Result<()> {
          several archives, one for each platform, as one multi-platform image"
     ))
     .setting_with("join", text);
-    Err(Error::usage(format!("the target {text:?} {why}")).code(Code::TargetInvalid).hint(advice))
+    Err(Error::invalid_target(format!("the target {text:?} {why}")).hint(advice))
 }
 
 /// Returns the first target that is a prefix for repositories.
@@ -61,14 +60,12 @@ pub(super) fn prefix(texts: &[String]) -> Option<&String> {
 /// Rejects prefixes where one image is pushed: a variable after the slash may be unset.
 pub(super) fn refuse_prefixes(texts: &[String]) -> Result<()> {
     match prefix(texts) {
-        Some(text) => {
-            Err(Error::usage(format!("the target {text:?} ends with a slash")).code(Code::TargetInvalid).hint(
-                Advice::new(
-                    "Is the shell variable after the / unset? To push every image of the archive below this prefix",
-                )
-                .setting("all-images"),
-            ))
-        }
+        Some(text) => Err(Error::invalid_target(format!("the target {text:?} ends with a slash")).hint(
+            Advice::new(
+                "Is the shell variable after the / unset? To push every image of the archive below this prefix",
+            )
+            .setting("all-images"),
+        )),
         None => Ok(()),
     }
 }
@@ -85,7 +82,7 @@ pub(super) fn in_regions(targets: Vec<Target>, regions: Vec<String>) -> Result<V
         let mut named = targets.iter().filter_map(|target| Some((target, &target.host.as_ref()?.ecr()?.region)));
         if let Some((target, region)) = named.find(|(_, region)| !regions.contains(region)) {
             let what = format!("{target} is in region {region}, but --region is {}", regions.join(", "));
-            let error = Error::usage(what).about_option("--region").code(Code::OptionConflict);
+            let error = Error::conflict(what).about_option("--region");
             return Err(error.hint("Leave out --region: the host contains the region."));
         }
         return Ok(targets);
@@ -105,9 +102,8 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
     if let Some(account) = account
         && (account.len() != 12 || !account.bytes().all(|byte| byte.is_ascii_digit()))
     {
-        return Err(Error::usage(format!("--registry-id {account:?} is not an AWS account ID of twelve digits"))
-            .about_option("--registry-id")
-            .code(Code::ValueInvalid));
+        return Err(Error::invalid(format!("--registry-id {account:?} is not an AWS account ID of twelve digits"))
+            .about_option("--registry-id"));
     }
     let is_used = targets.iter().any(|target| target.host.as_ref().is_none_or(Host::is_vpc_endpoint));
     let with_account = |target: Target| match (&target.host, account) {
@@ -120,9 +116,8 @@ pub(super) fn in_registry(targets: Vec<Target>, account: Option<&str>) -> Result
                 .hint("Add --registry-id ACCOUNT, or use the host name of the registry if private DNS is enabled."))
         }
         (Some(host), Some(account)) if !is_used && host.ecr().is_none_or(|ecr| ecr.account != account) => {
-            Err(Error::usage(format!("--registry-id {account} contradicts {host}"))
+            Err(Error::conflict(format!("--registry-id {account} contradicts {host}"))
                 .about_option("--registry-id")
-                .code(Code::OptionConflict)
                 .hint("Leave out --registry-id: the host contains the account."))
         }
         _ => Ok(target),

@@ -64,7 +64,7 @@ pub(super) fn source(path: PathBuf) -> Result<(Source, Option<ImageSelector>)> {
 /// # Errors
 /// If it is not a repository of a registry.
 pub(super) fn target(text: &str) -> Result<String> {
-    let refuse = |what: String| Error::usage(what).code(Code::TargetInvalid);
+    let refuse = |what: String| Error::invalid_target(what);
     if let Some(reference) = text.strip_prefix("docker://") {
         let has_host =
             reference.split_once('/').is_some_and(|(first, _)| first.contains(['.', ':']) || first == "localhost");

@@ -10,10 +10,13 @@ use clap::ValueEnum;
 
 use crate::archive::ImageSelector;
 use crate::compress::GzipEncoder;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::oci::{Digest, Host, Target, region_code};
 use crate::push::CompressionPolicy;
 use crate::registry::{ECR, Quirks};
+
+/// The values of environment variables.
+pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The compression of uncompressed layers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -49,9 +52,8 @@ impl From<RecipeArg> for GzipEncoder {
 /// Returns a value without surrounding spaces, or an error if it is empty.
 pub(super) fn not_empty(option: &str, value: String) -> Result<String> {
     match value.trim() {
-        "" => Err(Error::usage(format!("{option} is empty"))
+        "" => Err(Error::invalid(format!("{option} is empty"))
             .about_option(option)
-            .code(Code::ValueInvalid)
             .hint("Is a shell variable unset? Set it, or leave the option out.")),
         value => Ok(value.to_owned()),
     }
@@ -72,9 +74,10 @@ pub(super) fn image_selector(
     };
     match in_transport {
         None => Ok(selected),
-        Some(_) => Err(Error::usage("both the archive argument and an option select an image")
-            .code(Code::OptionConflict)
-            .hint("Use only one of them.")),
+        Some(_) => {
+            Err(Error::conflict("both the archive argument and an option select an image")
+                .hint("Use only one of them."))
+        }
     }
 }
 
@@ -85,9 +88,8 @@ pub(super) fn input_name(path: &Path) -> String {
 
 pub(super) fn digest(text: &str) -> Result<Digest> {
     text.trim().parse().map_err(|_| {
-        Error::usage(format!("--expect-digest {text:?} is not a digest"))
+        Error::invalid(format!("--expect-digest {text:?} is not a digest"))
             .about_option("--expect-digest")
-            .code(Code::ValueInvalid)
             .hint("Use sha256: followed by 64 lower-case hex digits.")
     })
 }
@@ -95,7 +97,7 @@ pub(super) fn digest(text: &str) -> Result<Digest> {
 /// Returns a value, or an error if it is zero.
 pub(super) fn at_least_one(option: &str, value: usize) -> Result<usize> {
     if value == 0 {
-        return Err(Error::usage(format!("{option} must be at least 1")).code(Code::ValueInvalid).about_option(option));
+        return Err(Error::invalid(format!("{option} must be at least 1")).about_option(option));
     }
     Ok(value)
 }
@@ -145,9 +147,8 @@ pub(super) fn bytes(option: &str, text: &str) -> Result<u64> {
         Some(_) => "is below the minimum of 1K",
         None => "is not a number of bytes",
     };
-    Err(Error::usage(format!("{option} {text} {problem}"))
+    Err(Error::invalid(format!("{option} {text} {problem}"))
         .about_option(option)
-        .code(Code::ValueInvalid)
         .hint("Use a number with an optional unit: 500K, 10M, 1G."))
 }
 
@@ -163,9 +164,8 @@ pub(super) fn chunk_size(text: &str, targets: &[Target]) -> Result<u64> {
         if !sizes.contains(&size) {
             let (least, most) = (sizes.start() >> 20, sizes.end() >> 20);
             let problem = if size < *sizes.start() { "small" } else { "large" };
-            return Err(Error::usage(format!("--chunk-size {text} is too {problem} for {} ({target})", quirks.name))
+            return Err(Error::invalid(format!("--chunk-size {text} is too {problem} for {} ({target})", quirks.name))
                 .about_option("--chunk-size")
-                .code(Code::ValueInvalid)
                 .hint(format!("Use {least}M to {most}M.")));
         }
     }
@@ -198,10 +198,9 @@ pub(super) fn compression(
 }
 
 fn conflict(algorithm: &str, other: &str) -> Error {
-    Error::usage(format!("--compression {algorithm} and {other} cannot be used together"))
+    Error::conflict(format!("--compression {algorithm} and {other} cannot be used together"))
         .about_option("--compression")
         .about_option(other)
-        .code(Code::OptionConflict)
         .hint("Use only one of them.")
 }
 
@@ -211,15 +210,14 @@ fn check_level(level: u32, levels: RangeInclusive<u32>, algorithm: &str) -> Resu
     }
     let (least, most) = (levels.start(), levels.end());
     let what = format!("--compression-level must be {least} to {most} for {algorithm}");
-    Err(Error::usage(what).code(Code::ValueInvalid).about_option("--compression-level"))
+    Err(Error::invalid(what).about_option("--compression-level"))
 }
 
 /// Parses an AWS region.
 pub(super) fn region(text: String) -> Result<String> {
     region_code(&text).ok_or_else(|| {
-        Error::usage(format!("{text:?} is not an AWS region"))
+        Error::invalid(format!("{text:?} is not an AWS region"))
             .about_option("--region")
-            .code(Code::ValueInvalid)
             .hint("Use a region code such as eu-west-1.")
     })
 }
@@ -228,13 +226,11 @@ pub(super) fn region(text: String) -> Result<String> {
 pub(super) const REGISTRY_ENDPOINT: &str = "ECR_PUSH_REGISTRY_ENDPOINT";
 
 /// Returns that address. It must be a loopback address, since it receives the credentials.
-pub(super) fn registry_endpoint(environment: &dyn Fn(&str) -> Option<OsString>) -> Result<Option<Host>> {
+pub(super) fn registry_endpoint(environment: Environment<'_>) -> Result<Option<Host>> {
     let Some(value) = environment(REGISTRY_ENDPOINT).filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = value.to_string_lossy();
     let reject = |what: String| {
-        Err(Error::usage(what)
-            .code(Code::ValueInvalid)
-            .hint("It is for tests: use a loopback address such as http://127.0.0.1:5050"))
+        Err(Error::invalid(what).hint("It is for tests: use a loopback address such as http://127.0.0.1:5050"))
     };
     // An invalid address is not quoted: it may contain a login.
     match text.trim_start_matches("http://").trim_end_matches('/').parse::<Host>() {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Error;
+
 /// Defines the codes, their names and the list of all of them in one place.
 macro_rules! codes {
     ($($(#[$doc:meta])+ $variant:ident = $name:literal,)+) => {
@@ -131,6 +133,23 @@ codes! {
 impl fmt::Display for Code {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+impl Error {
+    /// Creates an error about a value of the command line.
+    pub(crate) fn invalid(what: impl Into<String>) -> Self {
+        Self::usage(what).code(Code::ValueInvalid)
+    }
+
+    /// Creates an error about a target of the command line.
+    pub(crate) fn invalid_target(what: impl Into<String>) -> Self {
+        Self::usage(what).code(Code::TargetInvalid)
+    }
+
+    /// Creates an error about options that exclude or need each other.
+    pub(crate) fn conflict(what: impl Into<String>) -> Self {
+        Self::usage(what).code(Code::OptionConflict)
     }
 }
 

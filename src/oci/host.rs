@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use super::Repository;
 use super::quote::shorten;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 
 /// A registry host and its owner.
 ///
@@ -258,9 +258,8 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self> {
         let name = text.to_ascii_lowercase();
-        let refuse = |why: &str| {
-            Err(Error::usage(format!("{:?} is not a registry host: {why}", shorten(text))).code(Code::TargetInvalid))
-        };
+        let refuse =
+            |why: &str| Err(Error::invalid_target(format!("{:?} is not a registry host: {why}", shorten(text))));
         let (bare, port) = match name.rsplit_once(':') {
             Some((bare, port)) if !port.contains(']') => (bare, Some(port)),
             _ => (name.as_str(), None),

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::quote::shorten;
-use crate::error::{Advice, Code, Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// The name of a repository in a registry: `team/app`.
 ///
@@ -52,17 +52,13 @@ impl FromStr for Repository {
                 true => Advice::new(format!("{rule} Or push to {normalized}")).setting("docker-naming"),
                 false => rule.into(),
             };
-            Err(Error::usage(format!("{:?} is not a repository name: {why}", shorten(text)))
-                .code(Code::TargetInvalid)
-                .hint(advice))
+            Err(Error::invalid_target(format!("{:?} is not a repository name: {why}", shorten(text))).hint(advice))
         };
         if let Some(upper) = text.chars().find(char::is_ascii_uppercase) {
             return refuse(format!("it has the upper-case letter {upper:?}"));
         }
         if text.is_empty() {
-            return Err(Error::usage("the repository name is empty")
-                .code(Code::TargetInvalid)
-                .hint("Is a shell variable unset?"));
+            return Err(Error::invalid_target("the repository name is empty").hint("Is a shell variable unset?"));
         }
         if text.len() > 255 {
             return refuse(format!("it has {} characters", text.len()));
@@ -142,11 +138,10 @@ impl FromStr for Tag {
     fn from_str(text: &str) -> Result<Self> {
         let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
         if text.is_empty() {
-            return Err(Error::usage("a tag is empty").code(Code::ValueInvalid).hint(EMPTY_TAG));
+            return Err(Error::invalid("a tag is empty").hint(EMPTY_TAG));
         }
         if text.starts_with(['.', '-']) || text.len() > 128 || !text.bytes().all(is_allowed) {
-            return Err(Error::usage(format!("{:?} is not a tag", shorten(text)))
-                .code(Code::ValueInvalid)
+            return Err(Error::invalid(format!("{:?} is not a tag", shorten(text)))
                 .hint("A tag is 1 to 128 letters, digits, '_', '.' and '-', and starts with neither '.' nor '-'."));
         }
         Ok(Self(text.to_owned()))

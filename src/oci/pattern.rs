@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::Tag;
 use super::quote::shorten;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 
 /// A tag, or a pattern with `*` for any number of characters.
 ///
@@ -45,8 +45,7 @@ impl FromStr for TagPattern {
         // With any allowed character instead of each star, it must be a tag.
         match text.replace('*', "_").parse::<Tag>() {
             Ok(_) => Ok(Self(text.to_owned())),
-            Err(_) => Err(Error::usage(format!("{:?} is neither a tag nor a pattern of tags", shorten(text)))
-                .code(Code::ValueInvalid)
+            Err(_) => Err(Error::invalid(format!("{:?} is neither a tag nor a pattern of tags", shorten(text)))
                 .hint("Write a tag, main, or a pattern with stars in it, main-*.")),
         }
     }
@@ -102,8 +101,7 @@ impl FromStr for TagFilter {
         // (https://registry.terraform.io/providers/hashicorp/aws/latest/docs/resources/ecr_repository).
         let stars = text.bytes().filter(|byte| *byte == b'*').count();
         if !(1..=128).contains(&text.len()) || !text.bytes().all(is_allowed) || stars > 2 {
-            return Err(Error::usage(format!("{:?} is not a filter for tags", shorten(text)))
-                .code(Code::ValueInvalid)
+            return Err(Error::invalid(format!("{:?} is not a filter for tags", shorten(text)))
                 .hint("A filter is 1 to 128 letters, digits, '.', '_', '-' and at most two stars: latest, dev-*."));
         }
         Ok(Self(text.to_owned()))

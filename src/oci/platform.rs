@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::error::{Code, Error, Result, shown};
+use crate::error::{Error, Result, shown};
 
 /// An operating system and a processor architecture, `OS/ARCH[/VARIANT]`, in containerd's normal form, in which equivalent
 /// platforms are equal: `linux/arm64` is `linux/arm64/v8`, and `linux/arm` is `linux/arm/v7`
@@ -69,8 +69,7 @@ impl FromStr for Platform {
             _ => None,
         };
         platform.ok_or_else(|| {
-            Error::usage(format!("{:?} is not a platform", shown(text)))
-                .code(Code::ValueInvalid)
+            Error::invalid(format!("{:?} is not a platform", shown(text)))
                 .hint("Write OS/ARCH or OS/ARCH/VARIANT: linux/amd64, linux/arm64, linux/arm/v7.")
         })
     }

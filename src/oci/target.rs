@@ -7,7 +7,7 @@ use std::str::FromStr;
 use super::name::EMPTY_TAG;
 use super::quote::{shorten, strip_credentials};
 use super::{Host, Repository, Tag};
-use crate::error::{Advice, Code, Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// The target of a push: `[HOST/]REPOSITORY[:TAG]`, as the user writes it.
 ///
@@ -29,11 +29,6 @@ pub struct Target {
     pub repository: Repository,
     /// The tags: none or one as parsed, several after [`join`](Self::join).
     pub tags: Vec<Tag>,
-}
-
-/// Creates an error about an invalid target.
-fn invalid(what: String) -> Error {
-    Error::usage(what).code(Code::TargetInvalid)
 }
 
 impl Target {
@@ -82,8 +77,11 @@ impl Target {
         let (host, name, tags) = Self::split(text)?;
         let renamed = Repository::docker_normalized(name);
         if renamed.is_empty() {
-            return Err(invalid(format!("{:?} has nothing that a repository name can have", shorten(name)))
-                .hint("Docker naming keeps letters, digits, '-', '.', '_' and '/' only: use these in the name."));
+            return Err(Error::invalid_target(format!(
+                "{:?} has nothing that a repository name can have",
+                shorten(name)
+            ))
+            .hint("Docker naming keeps letters, digits, '-', '.', '_' and '/' only: use these in the name."));
         }
         let change = (renamed != name).then(|| format!("the repository {:?} is called {renamed}", shorten(name)));
         Ok((Self::of_parts(host, &renamed, tags)?, change))
@@ -96,7 +94,7 @@ impl Target {
             let advice = Advice::new(
                 "Use public.ecr.aws/ALIAS/REPOSITORY, of 2 to 50 and 2 to 205 characters. List your aliases:",
             );
-            return Err(invalid(format!("the target {:?} cannot be in ECR Public", shorten(repository)))
+            return Err(Error::invalid_target(format!("the target {:?} cannot be in ECR Public", shorten(repository)))
                 .hint(advice.command("aws ecr-public describe-registries --region us-east-1")));
         }
         Ok(Self { host, region: None, repository: repository.parse()?, tags })
@@ -106,15 +104,15 @@ impl Target {
     fn split(text: &str) -> Result<(Option<Host>, &str, Vec<Tag>)> {
         if matches!(strip_credentials(text), Cow::Owned(_)) {
             let advice = Advice::new("Leave the login out of the target, and name the user");
-            return Err(invalid(format!("the target {:?} contains a login", shorten(text)))
+            return Err(Error::invalid_target(format!("the target {:?} contains a login", shorten(text)))
                 .hint(advice.setting_with("username", "NAME").command("docker login HOST")));
         }
         if let Some((scheme, rest)) = text.split_once("://") {
-            return Err(invalid(format!("the target {:?} starts with {scheme}://", shorten(text)))
+            return Err(Error::invalid_target(format!("the target {:?} starts with {scheme}://", shorten(text)))
                 .hint(format!("Leave it out: {}", shorten(rest))));
         }
         if text.contains('@') {
-            return Err(invalid(format!("the target {:?} has a digest", shorten(text)))
+            return Err(Error::invalid_target(format!("the target {:?} has a digest", shorten(text)))
                 .hint("A target names a place, HOST/REPOSITORY:TAG; the digest follows from what is pushed there."));
         }
         let (host, rest) = match text.split_once('/') {
@@ -127,15 +125,17 @@ impl Target {
             // After a host of Amazon's, a colon precedes a tag, not a port.
             let is_amazon = |name: &&str| name.parse().is_ok_and(|host: Host| host.is_amazon());
             let host = host.split(':').next().filter(is_amazon).unwrap_or(host);
-            return Err(invalid(format!("{:?} names no repository", shorten(text)))
+            return Err(Error::invalid_target(format!("{:?} names no repository", shorten(text)))
                 .hint(format!("Write {}/REPOSITORY:TAG.", shorten(host))));
         }
         if tag == Some("") {
-            return Err(invalid(format!("{:?} ends with a colon and no tag", shorten(text))).hint(EMPTY_TAG));
+            return Err(
+                Error::invalid_target(format!("{:?} ends with a colon and no tag", shorten(text))).hint(EMPTY_TAG)
+            );
         }
         let host = host.map(Host::from_str).transpose()?;
         if let Some(host) = host.as_ref().filter(|host| host.is_misspelt_ecr()) {
-            return Err(invalid(format!("{host} is under Amazon's name and none of ECR's registries")).hint(
+            return Err(Error::invalid_target(format!("{host} is under Amazon's name and none of ECR's registries")).hint(
                 "Theirs are ACCOUNT.dkr.ecr.REGION.amazonaws.com, with the twelve digits of the account and a region such as \
                  eu-west-1.",
             ));
@@ -153,9 +153,8 @@ impl FromStr for Target {
                 "The archive comes first, then the targets as [HOST/]REPOSITORY[:TAG]; is the shell variable before \
                  the / unset? List all options:",
             );
-            return Err(
-                invalid(format!("the target {:?} is a path", shorten(text))).hint(advice.command("ecr-push --help"))
-            );
+            return Err(Error::invalid_target(format!("the target {:?} is a path", shorten(text)))
+                .hint(advice.command("ecr-push --help")));
         }
         let (host, repository, tags) = Self::split(text)?;
         Self::of_parts(host, repository, tags)
@@ -233,18 +232,20 @@ impl TargetPrefix {
         let shown = shorten(text);
         let Some(stem) = text.strip_suffix('/') else {
             if text.is_empty() {
-                return Err(invalid("the target is empty".to_owned()).hint("Is a shell variable unset?"));
+                return Err(Error::invalid_target("the target is empty".to_owned()).hint("Is a shell variable unset?"));
             }
             // Without a slash, it may be a host with a port.
             let path = shown.rsplit_once('/').map_or(&*shown, |(parent, name)| {
                 let name = name.split([':', '@']).next().unwrap_or_default();
                 shown[..parent.len() + 1 + name.len()].trim_end_matches('/')
             });
-            return Err(invalid(format!("the target {shown:?} is one repository, and several images are pushed"))
-                .hint(format!("Write a prefix for their repositories, with a slash at its end: {path}/")));
+            return Err(Error::invalid_target(format!(
+                "the target {shown:?} is one repository, and several images are pushed"
+            ))
+            .hint(format!("Write a prefix for their repositories, with a slash at its end: {path}/")));
         };
         if stem.is_empty() || stem.starts_with(['/', '.']) || stem.split('/').any(str::is_empty) {
-            return Err(invalid(format!("the target {shown:?} is not a prefix for repositories"))
+            return Err(Error::invalid_target(format!("the target {shown:?} is not a prefix for repositories"))
                 .hint("Write [HOST/][PATH]/, as in HOST/mirror/; is a shell variable unset?"));
         }
         Ok(format!("{text}{ANY_NAME}"))
@@ -296,8 +297,7 @@ impl FromStr for MountSource {
         match host {
             None => Ok(Self { repository, tag: tags.pop() }),
             Some(host) => {
-                Err(Error::usage(format!("{:?} names the registry {host} to mount layers from", shorten(text)))
-                    .code(Code::ValueInvalid)
+                Err(Error::invalid(format!("{:?} names the registry {host} to mount layers from", shorten(text)))
                     .hint("A registry mounts from its own repositories only: write REPOSITORY or REPOSITORY:TAG."))
             }
         }

@@ -13,7 +13,7 @@ use super::options::RegistryOptions;
 use super::shared::Shared;
 use super::{Event, user_agent};
 use crate::ecr::{Access, Ecr, EcrPublic, Network, RepositoryLocation};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::oci::{Host, Target};
 use crate::registry::{self, Client, Pacer, Quirks, Rate, ResumeStore, Trust};
 use crate::sync::lock;
@@ -117,8 +117,7 @@ impl Registries {
         let (options, named) = (&self.run.options, target.host.as_ref());
         let registries = &options.registries;
         if named.is_some_and(|host| !host.is_amazon()) && matches!(registries.access, Access::Override { .. }) {
-            return Err(Error::usage(format!("the sandbox replaces Amazon ECR only, not {target}"))
-                .code(Code::TargetInvalid)
+            return Err(Error::invalid_target(format!("the sandbox replaces Amazon ECR only, not {target}"))
                 .hint("Write the target as REPOSITORY:TAG."));
         }
         let (host, ecr, public, account) = match named {
@@ -183,7 +182,7 @@ fn endpoint(host: &Host, options: &RegistryOptions) -> Result<Url> {
     let scheme = if plain { "http" } else { "https" };
     let at = answering(at.as_str());
     Url::parse(&format!("{scheme}://{at}/"))
-        .map_err(|error| Error::usage(format!("{host} is not valid in a URL")).code(Code::TargetInvalid).because(error))
+        .map_err(|error| Error::invalid_target(format!("{host} is not valid in a URL")).because(error))
 }
 
 /// Returns the host that serves the API of a registry: the common name of Docker Hub is a web site.

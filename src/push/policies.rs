@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use super::options::RepositoryOptions;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::file;
 
 /// The most bytes to read: more than either policy may have. An archive that is named by mistake is not read to its end.
@@ -52,29 +52,23 @@ fn read(what: &str, path: PathBuf, lengths: RangeInclusive<usize>) -> Result<Pol
     let name = format!("the {what} {}", path.display());
     // Once: it may be a pipe.
     let bytes = file::read(&path, LONGEST).map_err(|error| {
-        Error::usage(format!("cannot read {name}"))
-            .code(Code::ValueInvalid)
-            .because(error)
-            .hint("Use a JSON file, as for the AWS CLI.")
+        Error::invalid(format!("cannot read {name}")).because(error).hint("Use a JSON file, as for the AWS CLI.")
     })?;
     let text = String::from_utf8(bytes).map_err(|_| {
-        Error::usage(format!("{name} is not UTF-8 text"))
-            .code(Code::ValueInvalid)
+        Error::invalid(format!("{name} is not UTF-8 text"))
             .hint("Write it in UTF-8; PowerShell does with `Out-File -Encoding utf8`.")
     })?;
     // Which leaves a mark in front that is no JSON.
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned();
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(&text).map_err(|error| {
-        Error::usage(format!("{name} is not a JSON object"))
-            .code(Code::ValueInvalid)
+        Error::invalid(format!("{name} is not a JSON object"))
             .because(error)
             .hint("It must start with { and end with }.")
     })?;
     let length = text.chars().count();
     if !lengths.contains(&length) {
         let (least, most) = (lengths.start(), lengths.end());
-        return Err(Error::usage(format!("{name} has {length} characters"))
-            .code(Code::ValueInvalid)
+        return Err(Error::invalid(format!("{name} has {length} characters"))
             .hint(format!("ECR accepts {least} to {most}, blanks and line ends included.")));
     }
     Ok(Policy { path, text })

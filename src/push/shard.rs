@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::oci::{Digest, Repository};
 
 /// One of several parts of a run. Each repository is in one part, the same on every machine.
@@ -52,8 +52,7 @@ impl FromStr for Shard {
     /// Parses `I/N`, with I from 1.
     fn from_str(text: &str) -> Result<Self> {
         let refuse = |what: String| {
-            Err(Error::usage(what)
-                .code(Code::ValueInvalid)
+            Err(Error::invalid(what)
                 .hint("Write I/N with I from 1 to N: 1/4, 2/4, 3/4 and 4/4 are the parts of one run."))
         };
         let Some((Ok(number), Ok(count))) = text.split_once('/').map(|(i, n)| (i.parse::<u64>(), n.parse::<u64>()))

@@ -9,7 +9,7 @@ use super::sandbox;
 use crate::cli::bundle::Bundle;
 use crate::cli::push::Push;
 use crate::cli::values::input_name;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::oci::TargetPrefix;
 use crate::push::{BundleOptions, Event, ListedReference, Outcome, PushRequest, Pusher};
 
@@ -21,8 +21,7 @@ pub(super) fn listed(bundle: &Bundle) -> Result<Option<Vec<ListedReference>>> {
     let Some(path) = &bundle.list else { return Ok(None) };
     let references = ListedReference::list(&read_list("list of images", path)?);
     if references.is_empty() {
-        return Err(Error::usage(format!("the list of images {} is empty", input_name(path)))
-            .code(Code::ValueInvalid)
+        return Err(Error::invalid(format!("the list of images {} is empty", input_name(path)))
             .hint("Write one image name a line."));
     }
     Ok(Some(references))

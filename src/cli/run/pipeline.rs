@@ -13,7 +13,7 @@ use crate::error::{Code, Error, Kind, Result, is_exhausted};
 use crate::file;
 use crate::output::log::{Entry, LogFormat, Mode};
 use crate::output::report;
-use crate::output::report::ci::{self, LogCommands, OutputFormat};
+use crate::output::report::ci::{self, LogCommands};
 use crate::output::writer::Log;
 use crate::push::{Event, Events, Outcome};
 
@@ -31,15 +31,7 @@ pub(super) struct CiOutput {
     log: Log,
     log_commands: Option<LogCommands>,
     summary: Option<SummaryTo>,
-    variables: Option<VariableOutput>,
-}
-
-/// The variables to set, and where.
-struct VariableOutput {
-    name: String,
-    format: OutputFormat,
-    to: Sink,
-    form: ReferenceForm,
+    variables: Option<Variables<Sink>>,
 }
 
 /// Where variables go.
@@ -56,8 +48,8 @@ impl CiOutput {
     pub(super) fn start(pipeline: Pipeline, log: &Log) -> Result<Self> {
         let is_log = !io::stderr().is_terminal();
         let Pipeline { display_name, log_commands, summary, variables } = pipeline;
-        let variables = variables
-            .map(|Variables { name, format, to, form }| Ok(VariableOutput { name, format, to: open(to)?, form }));
+        let variables =
+            variables.map(|Variables { name, format, to, form }| Ok(Variables { name, format, to: open(to)?, form }));
         let style = log.style();
         let has_commands = is_log && style.mode != Mode::Bars && style.format == LogFormat::Text;
         Ok(Self {
@@ -141,7 +133,7 @@ impl CiOutput {
 
     /// Sets the variables if the push succeeded.
     pub(super) fn set_variables(&self, outcome: &Outcome) -> Result<()> {
-        let Some(VariableOutput { name, format, to, form }) = &self.variables else { return Ok(()) };
+        let Some(Variables { name, format, to, form }) = &self.variables else { return Ok(()) };
         let mut variables = ci::variables(name, outcome);
         if let (ReferenceForm::WithoutTag, Some(first)) = (form, variables.first_mut()) {
             let end = first.value.rfind(':').unwrap_or(first.value.len());
