@@ -15,7 +15,8 @@ use crate::run::{at_home, clear, ecr_push};
 use crate::sink::Sink;
 
 /// The rows.
-pub(crate) const KEYS: [&str; 5] = ["bundle-60", "bundle-60-again", "images-10000", "lines-10000", "join"];
+pub(crate) const KEYS: [&str; 6] =
+    ["bundle-60", "bundle-60-again", "bundle-60-unmounted", "images-10000", "lines-10000", "join"];
 
 /// The prefix of all repositories.
 pub(crate) const PREFIX: &str = "many/";
@@ -84,6 +85,7 @@ pub(crate) fn run(options: &Options, inputs: &Inputs, runtime: &Runtime, work: &
     let row = |key| match key {
         "bundle-60" => many.bundle(key, "bundle of 60 images, cold"),
         "bundle-60-again" => many.bundle(key, "the same again, fresh machine"),
+        "bundle-60-unmounted" => many.bundle(key, "bundle of 60 images, cold, without mounts"),
         "images-10000" => {
             let archive = bundles::tiny(inputs, images).display().to_string();
             many.tiny(key, images, format!("{images} images of a bundle"), &[&archive, PREFIX, "--all-images"])
@@ -114,7 +116,10 @@ impl Many<'_> {
     fn bundle(&self, key: &str, title: &str) -> Outcome {
         let archive = bundles::large(self.inputs).display().to_string();
         let mut figures = [Figures::of("ecr-push"), Figures::of("skopeo")];
-        let sink = || Sink::sandbox((0..LARGE).map(repository), self.runtime);
+        let sink = || match Sink::sandbox((0..LARGE).map(repository), self.runtime) {
+            sink if key.ends_with("unmounted") => sink,
+            sink => sink.mounting(),
+        };
         let push = |sink: &Sink| {
             clear(&self.home);
             let (measured, report) = self.push(sink, &[&archive, PREFIX, "--all-images"])?;

@@ -11,7 +11,7 @@ cargo bench --bench push -- [--quick] [--rows KEY,KEY] [--runs N] [--sinks sandb
   --rows KEYS    only these: cold, zstd, second, again, changed, reuse-from, compressed, small, huge, huge-zstd,
                  delay, stdin, file, two-targets, stdin-two-targets, one-far, four-far, twenty-far, kept-far, one-busy,
                  four-busy, twenty-busy, kept-busy, cut-far,
-                 bundle-60, bundle-60-again, images-10000, lines-10000, join
+                 bundle-60, bundle-60-again, bundle-60-unmounted, images-10000, lines-10000, join
   --runs N       runs of each row; 5
   --sinks KINDS  only these: sandbox, registry
 

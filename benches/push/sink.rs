@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
-use ecr_push::sandbox::{Options, Rules, Sandbox};
+use ecr_push::sandbox::{BlobMounting, Options, Rules, Sandbox};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -55,6 +55,14 @@ impl Sink {
     /// Starts a sandbox with these repositories.
     pub(crate) fn sandbox(repositories: impl IntoIterator<Item = String>, runtime: &Runtime) -> Self {
         Self { registry: runtime.block_on(sandbox(Duration::ZERO, repositories)), line: None }
+    }
+
+    /// Has a sandbox mount blobs from other repositories, as ECR does with the account setting `BLOB_MOUNTING`.
+    pub(crate) fn mounting(self) -> Self {
+        if let Registry::Sandbox { sandbox, .. } = &self.registry {
+            sandbox.set_rules(|rules| rules.blob_mounting = BlobMounting::Enabled);
+        }
+        self
     }
 
     pub(crate) fn start(kind: Kind, delay: Duration, line: Option<Line>, runtime: &Runtime, work: &Path) -> Self {
