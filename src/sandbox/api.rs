@@ -128,8 +128,9 @@ async fn serve(registry: &Registry, exchange: &mut Exchange) -> Outcome {
     };
     let input = serde_json::from_slice::<Value>(&body);
     let input = input.map_err(|error| Exception::new("SerializationException", error.to_string()))?;
-    // A request may name the registry of another account.
-    let other = input["registryId"].as_str().map(|id| registry.of_account(id)).transpose()?;
+    // A request may name the registry of another account, also by the ARN of a repository.
+    let of_arn = || input["resourceArn"].as_str()?.split(':').nth(4);
+    let other = input["registryId"].as_str().or_else(of_arn).map(|id| registry.of_account(id)).transpose()?;
     let registry = other.as_ref().unwrap_or(registry);
     let repository = repository_of(&input);
     registry.allow(&action, repository.as_ref())?;

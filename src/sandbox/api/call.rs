@@ -48,12 +48,12 @@ impl Call<'_> {
         Ok(known.ok_or_else(|| Refusal::absent(name, account))?)
     }
 
-    /// Returns the repository whose ARN the call has.
+    /// Returns the repository of the registry whose ARN the call has.
     pub(super) fn resource(&self) -> Result<Repository, Exception> {
         let arn = self.required("resourceArn");
-        let name = arn.split_once(":repository/").filter(|_| arn.starts_with("arn:")).map(|(_, name)| name);
-        let name = name.and_then(|name| name.parse().ok());
-        name.ok_or_else(|| Exception::parameter("resourceArn", "Invalid ARN"))
+        let name: Option<Repository> = arn.split_once(":repository/").and_then(|(_, name)| name.parse().ok());
+        let own = name.filter(|name| self.registry.arn(name) == arn);
+        own.ok_or_else(|| Exception::parameter("resourceArn", "Invalid ARN"))
     }
 
     /// Reads a repository.

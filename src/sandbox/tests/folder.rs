@@ -133,3 +133,16 @@ async fn a_link_out_of_the_folder_is_not_followed() {
     assert!(error.causes()[0].ends_with("is in the way"), "{:?}", error.causes());
     assert_eq!(std::fs::read_dir(&outside.0).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn staged_files_of_a_killed_sandbox_are_removed() {
+    let dir = TempDir::new();
+    let staging = dir.0.join(".ecr-push-uploads");
+    std::fs::create_dir_all(&staging).unwrap();
+    for name in ["file", "01234567-89ab-4def-a123-456789abcdef", &"0f".repeat(32), "notes"] {
+        std::fs::write(staging.join(name), "staged").unwrap();
+    }
+    let _sandbox = Sandbox::start(options(&dir)).await.unwrap();
+    let left: Vec<_> = std::fs::read_dir(&staging).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["notes"]);
+}

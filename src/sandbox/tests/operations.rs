@@ -90,6 +90,11 @@ async fn what_the_model_does_not_allow_is_refused_in_the_service_s_words() {
             at("imageIds", "Member must have length less than or equal to 100"),
         ),
         ("UploadLayerPart", named(json!({"uploadId": "x"})), at("partFirstByte", "Member must not be null")),
+        (
+            "UploadLayerPart",
+            named(json!({"uploadId": "x", "partFirstByte": -1, "partLastByte": 0, "layerPartBlob": ""})),
+            at("partFirstByte", "Member must have value greater than or equal to 0"),
+        ),
         ("TagResource", json!({"resourceArn": "app", "tags": []}), at("resourceArn", "Invalid ARN")),
     ];
     for (operation, input, (name, message)) in cases {
@@ -353,6 +358,7 @@ async fn a_repository_is_deleted_with_its_folder() {
     let deleted = ask(&bench, "DeleteRepository", json!({"force": true})).await.json();
     assert_eq!(deleted["repository"]["repositoryName"], "team/app");
     assert_eq!(bench.sandbox.repositories(), ["team/app/sub"]);
+    assert!(!["blobs", "index.json"].iter().any(|name| dir.0.join("team/app").join(name).exists()));
     assert_eq!((bench.sandbox.open_uploads(), bench.call("GET", &url).await.status), (0, StatusCode::NOT_FOUND));
     assert_eq!(ask(&bench, "DeleteRepository", json!({})).await.exception().1, "RepositoryNotFoundException");
     bench.sandbox.stop().await;

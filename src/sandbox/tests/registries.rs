@@ -148,6 +148,24 @@ async fn every_alias_of_ecr_public_is_the_caller_s() {
     let created = public("CreateRepository", json!({"repositoryName": "app"})).await.json();
     assert_eq!(created["repository"]["repositoryUri"], "public.ecr.aws/mine/app");
     assert_eq!(begin().await, StatusCode::ACCEPTED);
+    // Also to those who may know.
+    let head = to_public("HEAD", &format!("/v2/mine/app/blobs/{}", Digest::of(b"x")));
+    assert_eq!(send(head.header("authorization", &bearer)).await.status, StatusCode::UNAUTHORIZED);
+    bench.sandbox.expire_tokens();
+    assert_eq!(begin().await, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn requests_open_a_bounded_number_of_registries_and_aliases() {
+    let bench = Bench::new().await;
+    let registries = &bench.sandbox.server.registries;
+    let open = |number: usize| registries.open(&registries.find(Some(&format!("{number:012}")), None)).is_ok();
+    assert!((0..10_000).all(open) && !open(10_000) && open(0));
+    let home = registries.open(&registries.home).unwrap();
+    for number in 0..1001 {
+        home.expect(&format!("alias-{number}/app-{number}").parse().unwrap());
+    }
+    assert_eq!(home.aliases().len(), 1000);
 }
 
 #[tokio::test]
@@ -205,4 +223,23 @@ async fn the_templates_of_an_account_are_its_own() {
     let name = json!({"prefix": "team"});
     assert_eq!(call(&bench, one, "DeleteRepositoryCreationTemplate", name).await.status, StatusCode::OK);
     assert_eq!((prefixes(one).await, prefixes(other).await), (vec!["own".into()], vec!["team".into()]));
+}
+
+#[tokio::test]
+async fn an_arn_names_the_registry_of_its_account() {
+    let bench = Bench::new().await;
+    let (one, other) = (("123456789012", "us-east-1"), ("210987654321", "us-east-1"));
+    let arn = |region: &str| format!("arn:aws:ecr:{region}:123456789012:repository/team/app");
+    let tag = json!({"resourceArn": arn("us-east-1"), "tags": [{"Key": "owner", "Value": "one"}]});
+    assert_eq!(call(&bench, other, "TagResource", tag).await.status, StatusCode::OK);
+    let tags = async |caller| {
+        let resource = json!({"resourceArn": format!("arn:aws:ecr:us-east-1:{caller}:repository/team/app")});
+        call(&bench, one, "ListTagsForResource", resource).await.json()["tags"].clone()
+    };
+    assert_eq!(tags("123456789012").await, json!([{"Key": "owner", "Value": "one"}]));
+    assert_eq!(tags("210987654321").await, json!([]));
+    for wrong in [arn("eu-west-1"), arn("us-east-1").replace(":aws:", ":aws-cn:"), "arn:aws:ecr:us-east-1".into()] {
+        let refused = call(&bench, one, "ListTagsForResource", json!({"resourceArn": wrong})).await.exception();
+        assert_eq!(refused.1, "InvalidParameterException", "{wrong}");
+    }
 }
