@@ -73,7 +73,7 @@ fn an_interruption_while_a_manifest_is_put_leaves_a_doubt_that_is_named() {
                  the registry may have accepted it";
     running.end().fails_with(130).stderr_has(&[doubt]);
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Stall).times(99)]);
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--deadline", "1500ms"]).fails_with(4);
+    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "--deadline", "3s"]).fails_with(4);
     run.stderr_has(&["its deadline", "the registry may have accepted it"]);
 }
 
