@@ -84,7 +84,7 @@ fn read(arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Comman
         #[cfg(feature = "sandbox")]
         Some(CliCommand::Sandbox(args)) => {
             let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
-            Ok(Command::Sandbox(args, create))
+            Ok(Command::Sandbox(*args, create))
         }
         #[cfg(feature = "sandbox")]
         Some(CliCommand::Demo) => Ok(Command::Demo),

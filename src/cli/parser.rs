@@ -85,7 +85,7 @@ pub(super) enum CliCommand {
     AzureTask,
     /// Run a local fake ECR, for trials and for tests of pipelines
     #[cfg(feature = "sandbox")]
-    Sandbox(SandboxArgs),
+    Sandbox(Box<SandboxArgs>),
     /// Push a small image into a built-in fake ECR, to see what a push prints
     #[cfg(feature = "sandbox")]
     Demo,
