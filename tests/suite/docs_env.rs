@@ -249,9 +249,11 @@ impl DocsEnv {
         fs::write(docker.join("config.json"), format!(r#"{{"auths":{{"ghcr.io":{{"auth":"{login}"}}}}}}"#)).unwrap();
     }
 
-    /// Returns the command of a script: a shell that stops at the first failure, without credentials.
+    /// Returns the command of a script: a shell that stops at the first failure, without credentials. What runs in the
+    /// background ends with it, or the end of its output would never come.
     pub(crate) fn script(&self, script: &str) -> Command {
-        let words = ["bash", "-e", "-o", "pipefail", "-c", script].map(str::to_owned);
+        let script = format!("trap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n{script}");
+        let words = ["bash", "-e", "-o", "pipefail", "-c", &script].map(str::to_owned);
         self.words(&words)
     }
 
