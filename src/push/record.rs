@@ -108,11 +108,6 @@ impl Record {
         took
     }
 
-    /// Returns whether a layer is still to be sent.
-    pub(super) fn to_upload(&self, id: &LayerId) -> bool {
-        self.layer(id).is_some_and(|layer| layer.stored.is_none() && layer.action == LayerAction::Upload)
-    }
-
     /// Sets another action for a layer that is still to be sent, and returns it.
     pub(super) fn decide_again(&mut self, id: &LayerId, action: LayerAction) -> Option<LayerRecord> {
         let is_it = |layer: &&mut LayerRecord| layer.planned.id == *id && layer.stored.is_none();
@@ -198,6 +193,11 @@ impl LayerRecord {
         };
         let key = run_blobs::key(&planned);
         Self { planned, key, action, meter, stored, started: None, seconds: 0.0 }
+    }
+
+    /// Returns whether the layer is still to be sent.
+    pub(super) fn is_to_upload(&self) -> bool {
+        self.stored.is_none() && self.action == LayerAction::Upload
     }
 
     /// Returns the event that the layer's action was decided.

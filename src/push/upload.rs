@@ -174,7 +174,7 @@ impl<'a> Uploader<'a> {
 
     /// Returns the key of a layer that other pushes may share: not of one that has to be read as it comes.
     fn key(&self, id: &LayerId) -> Option<BlobKey> {
-        let is_held_up = self.source.streamed().get(id).is_some_and(|layer| !layer.is_spooled());
+        let is_held_up = is_held_up(&self.source.streamed(), id);
         self.record.layer(id).filter(|_| !is_held_up).and_then(|layer| layer.key)
     }
 
@@ -189,11 +189,16 @@ impl<'a> Uploader<'a> {
             return Ok(());
         }
         self.changes.mark_seen();
+        // Looked at after every step, of which there are as many as layers: so each is found once.
+        let streamed = self.source.streamed();
         let keys = self.queue.iter().map(|item| match item {
-            Item::Layer(id) => self.record.to_upload(id).then(|| self.key(id)).flatten(),
+            Item::Layer(id) => {
+                self.record.layer(id).filter(|layer| layer.is_to_upload() && !is_held_up(&streamed, id))?.key
+            }
             Item::Config(_) => None,
         });
         let keys: Vec<Option<BlobKey>> = keys.collect();
+        drop(streamed);
         let next = self.session.blobs.decide(&keys, self.waited());
         let (queue, mut waiting) = (std::mem::take(&mut self.queue), VecDeque::new());
         let mut is_waiting = false;
@@ -466,6 +471,11 @@ impl<'a> Uploader<'a> {
         }
         sent
     }
+}
+
+/// Returns whether a layer of a pipe has to be read as it comes.
+fn is_held_up(streamed: &HashMap<LayerId, Arc<OfferedLayer>>, id: &LayerId) -> bool {
+    streamed.get(id).is_some_and(|layer| !layer.is_spooled())
 }
 
 /// Has other pushes know which blobs this one needs, and finds out whether the registry mounts those that are shared.
