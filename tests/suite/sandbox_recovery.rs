@@ -121,6 +121,19 @@ fn is_complete(server: &Server, login: &str, n: u64) {
     }
 }
 
+/// Counts the tags, of which a page has 1,000 at most.
+fn count_tags(server: &Server, login: &str) -> usize {
+    let (mut count, mut last) = (0, String::new());
+    loop {
+        let (_, _, page) = server.ask("GET", &format!("/v2/team/app/tags/list?n=1000{last}"), login, b"").unwrap();
+        let page: Value = serde_json::from_slice(&page).unwrap();
+        let tags = page["tags"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let Some(end) = tags.last() else { return count };
+        count += tags.len();
+        last = format!("&last={}", end.as_str().unwrap());
+    }
+}
+
 #[test]
 fn a_sandbox_that_is_killed_has_every_tag_that_it_acknowledged() {
     let env = TestEnv::new();
@@ -163,8 +176,7 @@ fn a_sandbox_that_is_killed_has_every_tag_that_it_acknowledged() {
     // How many there are depends on the load of the machine.
     assert!(!acknowledged.is_empty(), "no push in {kills} lives");
     acknowledged.iter().for_each(|n| is_complete(&server, &login, *n));
-    let (_, _, tags) = server.ask("GET", "/v2/team/app/tags/list?n=1000", &login, b"").unwrap();
-    let tags = serde_json::from_slice::<Value>(&tags).unwrap()["tags"].as_array().unwrap().len();
+    let tags = count_tags(&server, &login);
     assert!((acknowledged.len()..=acknowledged.len() + unclear).contains(&tags), "{tags} tags");
     // An upload that was cut is gone, with its file.
     assert_eq!(std::fs::read_dir(format!("{dir}/.ecr-push-uploads")).unwrap().count(), 0);
