@@ -1,7 +1,6 @@
 //! Small layers as they were sent, for other pushes of the run: images of a bundle share many that are smaller than the cost of
 //! reading and compressing them again.
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 use bytes::{Bytes, BytesMut};
@@ -9,24 +8,22 @@ use bytes::{Bytes, BytesMut};
 use super::plan::PlannedLayer;
 use crate::compress::{DataBlock, LayerSummary};
 use crate::registry::LayerStream;
+use crate::reuse::Recent;
 use crate::sync::lock;
 
 /// The most bytes of a layer that is retained.
-const LARGEST: usize = 64 << 10;
+const LARGEST: usize = 16 << 10;
 
-/// The most bytes of all layers.
-const CAPACITY: usize = 4 << 20;
+/// The most layers: 4 MiB in all.
+const MOST: usize = 256;
 
-/// The layers of a run that were sent last, as many as there is memory for.
-#[derive(Default)]
-pub(super) struct SmallLayers(Mutex<Retained>);
+/// Layers of a run that were sent, by their identity.
+pub(super) struct SmallLayers(Mutex<Recent<String, SmallLayer>>);
 
-#[derive(Default)]
-struct Retained {
-    layers: HashMap<String, SmallLayer>,
-    /// The identities of all layers, oldest first.
-    order: VecDeque<String>,
-    bytes: usize,
+impl Default for SmallLayers {
+    fn default() -> Self {
+        Self(Mutex::new(Recent::new(MOST)))
+    }
 }
 
 #[derive(Clone)]
@@ -43,25 +40,15 @@ pub(super) struct Gathering(Option<BytesMut>);
 impl SmallLayers {
     /// Returns the bytes of a layer, if another push has sent it.
     pub(super) fn stream(&self, layer: &PlannedLayer) -> Option<LayerStream> {
-        let SmallLayer { bytes, len, summary } = lock(&self.0).layers.get(&layer.identity()?)?.clone();
+        let SmallLayer { bytes, len, summary } = lock(&self.0).get(&layer.identity()?)?.clone();
         Some(LayerStream::in_memory(DataBlock { bytes, position: len }, summary))
     }
 
     /// Retains a layer that was read to its end and is as the archive promised, unless it is too large.
     pub(super) fn retain(&self, layer: &PlannedLayer, gathered: Gathering, summary: LayerSummary) {
         let (Some(identity), Gathering(Some(bytes))) = (layer.identity(), gathered) else { return };
-        let small = SmallLayer { bytes: bytes.freeze(), len: layer.layer.bytes.len(), summary };
-        let mut retained = lock(&self.0);
-        retained.bytes += small.bytes.len();
-        match retained.layers.insert(identity.clone(), small) {
-            Some(same) => retained.bytes -= same.bytes.len(),
-            None => retained.order.push_back(identity),
-        }
-        while retained.bytes > CAPACITY {
-            let Some(oldest) = retained.order.pop_front() else { break };
-            let gone = retained.layers.remove(&oldest).map_or(0, |small| small.bytes.len());
-            retained.bytes -= gone;
-        }
+        let len = layer.layer.bytes.len();
+        lock(&self.0).get_or_insert(&identity, || SmallLayer { bytes: bytes.freeze(), len, summary });
     }
 }
 
@@ -84,7 +71,7 @@ impl Gathering {
 mod tests {
     use super::*;
     use crate::oci::{DiffId, Digest};
-    use crate::push::fixtures::{layer, planned};
+    use crate::push::fixtures::{self, layer, planned};
     use crate::registry::LayerData;
 
     fn summary(size: u64) -> LayerSummary {
@@ -109,17 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn only_small_layers_are_retained_and_the_oldest_goes_first() {
-        let (small, large) = (SmallLayers::default(), planned(layer(0), &[]));
-        retain(&small, &large, &[7; LARGEST + 1]);
-        assert!(small.stream(&large).is_none());
-        let layers: Vec<_> = (1..=CAPACITY / LARGEST + 1).map(|n| planned(layer(n as u8), &[])).collect();
-        layers.iter().for_each(|layer| retain(&small, layer, &[7; LARGEST]));
-        let is_there: Vec<_> = layers.iter().map(|layer| small.stream(layer).is_some()).collect();
-        assert!(!is_there[0] && is_there[1..].iter().all(|is_there| *is_there), "{is_there:?}");
-        // The same layer again takes no more memory.
-        retain(&small, &layers[1], &[7; LARGEST]);
-        assert!(small.stream(&layers[2]).is_some());
-        assert_eq!(lock(&small.0).bytes, CAPACITY);
+    fn only_small_layers_are_retained() {
+        let (small, layer) = (SmallLayers::default(), planned(layer(1), &[]));
+        retain(&small, &layer, &[7; LARGEST + 1]);
+        assert!(small.stream(&layer).is_none());
+        retain(&small, &layer, &[7; LARGEST]);
+        assert!(small.stream(&layer).is_some());
+        assert!(
+            Gathering::of(&planned(fixtures::layer(LARGEST.div_ceil(1000) as u8), &[])).0.is_none(),
+            "by its length"
+        );
     }
 }
