@@ -215,7 +215,7 @@ pub(crate) fn check_blob_size(client: &Client, subject: &Subject, bytes: u64) ->
 /// Advises after a registry computed another digest twice.
 fn advice_on_mismatch(is_same: bool) -> &'static str {
     if is_same {
-        "The layer was read twice with the same result: its bytes change on the way to the registry, or in the registry."
+        "The layer was sent twice with the same bytes: they change on the way to the registry, or in the registry."
     } else {
         "The layer was read twice with different results: the archive changes, or its drive is failing."
     }

@@ -82,7 +82,8 @@ impl<'a> Pushes<'a> {
         Self { fail_fast, planned: dry_run.then(PlannedTotals::default), ..self }
     }
 
-    /// Runs the pushes, [`PUSHES`] at a time and each on any worker, and reports the whole run. Each of `jobs` is a push with the name of its image.
+    /// Runs the pushes, [`PUSHES`] at a time and each on any worker, and reports the whole run. Each of `jobs` is a push with
+    /// the name of its image.
     ///
     /// # Errors
     /// If a result cannot be serialized, which is a bug.
