@@ -105,9 +105,10 @@ fn source(inputs: &Inputs<'_>) -> Result<String> {
             }
         }
         Some("archive") => match inputs.required("archive")? {
-            archive if archive == "-" => Err(Error::usage("the input archive is -, but a task has no standard input")
-                .code(Code::ValueInvalid)
-                .hint("Set archive to the path of a file or a folder.")),
+            archive if archive == "-" => {
+                Err(Error::invalid("the input archive is -, but a task has no standard input")
+                    .hint("Set archive to the path of a file or a folder."))
+            }
             archive => Ok(archive),
         },
         Some(_) => inputs.required("sourceImageId").map(|id| format!("docker-daemon:{id}")),

@@ -278,7 +278,7 @@ impl BundleOptions {
                     if tagged.is_empty() {
                         let what = format!("the image {} of line {line} has no tag", shown(name));
                         let hint = "Add its tag to the list: NAME:TAG@sha256:...";
-                        return Err(Error::usage(what).code(Code::ValueInvalid).hint(hint));
+                        return Err(Error::invalid(what).hint(hint));
                     }
                     own.extend(tagged);
                 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::options::{CaBundle, RegistryOptions};
 use crate::ecr::{Access, Network};
-use crate::error::{Code, Error, Result, Setting};
+use crate::error::{Error, Result, Setting};
 use crate::file;
 use crate::registry::Trust;
 
@@ -39,7 +39,7 @@ pub(super) async fn of(options: &RegistryOptions) -> Result<(Trust, Network)> {
 fn read(who: &str, path: &Path) -> Result<Vec<u8>> {
     // Once: it may be a pipe.
     file::read(path, LONGEST).map_err(|error| {
-        let error = Error::usage(format!("cannot read {}", name(path))).code(Code::ValueInvalid).because(error);
+        let error = Error::invalid(format!("cannot read {}", name(path))).because(error);
         error.hint(format!("{who} must name a file of PEM certificates."))
     })
 }

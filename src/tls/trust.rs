@@ -15,7 +15,7 @@ use rustls::{
 
 use super::issuer;
 use super::problem::{UntrustedIssuer, is_ca_certificate};
-use crate::error::{Advice, Code, Error, Result};
+use crate::error::{Advice, Error, Result};
 
 /// Certificates that are trusted in addition to the machine's own.
 #[derive(Clone, Debug, Default)]
@@ -32,8 +32,7 @@ impl Trust {
         let (mut certificates, mut roots) = (Vec::new(), RootCertStore::empty());
         for (n, read) in CertificateDer::pem_slice_iter(pem).enumerate() {
             let invalid = || {
-                let error =
-                    Error::usage(format!("certificate {} of {name} is invalid", n + 1)).code(Code::ValueInvalid);
+                let error = Error::invalid(format!("certificate {} of {name} is invalid", n + 1));
                 error.hint("Copy the file again, including the lines BEGIN CERTIFICATE and END CERTIFICATE.")
             };
             let der = read.map_err(|error| invalid().because(pem_error(&error)))?;
@@ -41,7 +40,7 @@ impl Trust {
             certificates.push(der);
         }
         if certificates.is_empty() {
-            return Err(Error::usage(format!("{name} contains no PEM certificate")).code(Code::ValueInvalid).hint(
+            return Err(Error::invalid(format!("{name} contains no PEM certificate")).hint(
                 Advice::new("Expected text with BEGIN CERTIFICATE. Convert a DER file with:")
                     .command("openssl x509 -inform der -in FILE -out ca.pem"),
             ));
