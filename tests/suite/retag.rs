@@ -168,6 +168,13 @@ fn a_refused_tag_has_the_exit_code_of_a_push() {
     ecr.set_rules(|rules| rules.faults = vec![Fault::once("ecr:PutImage", status(403, "DENIED", "not today"))]);
     tag(&ecr, &["team/app:1", "new"]).0.fails_with(3).stdout_is("").stderr_has(&["not today"]);
     ecr.has_no_image("new");
+    // Without the repository in the other region.
+    for (dry_run, summary) in
+        [(&["--dry-run"][..], "1 of 2 targets would be tagged"), (&[], "1 of 2 targets were tagged")]
+    {
+        let run = tag(&ecr, &[&["team/app:1", "new", "--region", "eu-west-1"], dry_run].concat()).0;
+        run.fails_with(3).stderr_has(&[summary]);
+    }
 }
 
 #[test]

@@ -143,10 +143,12 @@ fn unchanged(target: &TargetOutcome) -> &'static str {
     }
 }
 
-/// Returns how many targets were pushed, if some were and some were not.
+/// Returns how many targets were pushed or tagged, if some were and some were not.
 pub(crate) fn partial_success(outcome: &Outcome) -> Option<Entry> {
     let (all, pushed) = (outcome.targets.len(), succeeded(outcome).count());
-    let text = format!("{pushed} of {all} targets were pushed");
+    let were = if outcome.dry_run { "would be" } else { "were" };
+    let done = if outcome.image.is_none() { "tagged" } else { "pushed" };
+    let text = format!("{pushed} of {all} targets {were} {done}");
     let entry = || Entry::info("targets", text).with("targets", all).with("pushed", Value::from(pushed));
     (pushed > 0 && pushed < all).then(entry)
 }
