@@ -23,6 +23,7 @@ mod files;
 mod generated_docs;
 mod inspect;
 mod logins;
+mod negative_values;
 mod output;
 mod parse;
 mod parser;

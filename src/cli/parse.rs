@@ -20,7 +20,7 @@ use super::push::{Push, push};
 use super::sandbox::SandboxArgs;
 use super::tag::{Tagging, tagging};
 use super::values::{Environment, region};
-use super::{generated_docs, subcommand, targets};
+use super::{generated_docs, negative_values, subcommand, targets};
 use crate::error::{Error, Result};
 #[cfg(feature = "sandbox")]
 use crate::oci::Repository;
@@ -62,7 +62,7 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: Environment<'_>) -> R
 
 fn read(arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command> {
     subcommand::refuse_unknown(&arguments)?;
-    let arguments = with_environment(subcommand::first(arguments), environment)?;
+    let arguments = with_environment(negative_values::joined(subcommand::first(arguments)), environment)?;
     let mut parser = command();
     if arguments.is_empty() {
         return Ok(Command::Help(parser.render_help().to_string()));

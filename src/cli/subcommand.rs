@@ -88,14 +88,21 @@ fn first_positional(arguments: &[OsString]) -> Option<usize> {
 }
 
 /// Returns whether the word after this option is its value, for any subcommand that has the option.
-fn takes_next_word(word: &str) -> bool {
+pub(super) fn takes_next_word(word: &str) -> bool {
+    if !word.starts_with('-') {
+        return false;
+    }
     let command = command();
     let options = || std::iter::once(&command).chain(command.get_subcommands()).flat_map(clap::Command::get_arguments);
     let takes_value = |option: &clap::Arg| {
         matches!(option.get_action(), ArgAction::Set | ArgAction::Append) && !option.is_require_equals_set()
     };
     if let Some(long) = word.strip_prefix("--") {
-        return options().any(|option| option.get_long() == Some(long) && takes_value(option));
+        let is_it = |option: &clap::Arg| {
+            let aliases = option.get_all_aliases().unwrap_or_default();
+            option.get_long() == Some(long) || aliases.contains(&long)
+        };
+        return options().any(|option| is_it(option) && takes_value(option));
     }
     // In a cluster such as -qt, the value of the last option follows, unless the rest of the word is the value of an earlier
     // one.
@@ -122,6 +129,7 @@ mod tests {
             ("-t1 policy a", "policy -t1 a"),
             ("--output json inspect a.tar", "inspect --output json a.tar"),
             ("--listen 127.0.0.1:0 sandbox", "sandbox --listen 127.0.0.1:0"),
+            ("--latency 5ms sandbox", "sandbox --latency 5ms"),
             ("--sandbox push a.tar b", "--sandbox a.tar b"),
             ("push a.tar b", "a.tar b"),
             ("-q --tag x tag a b", "tag -q --tag x a b"),

@@ -328,6 +328,20 @@ fn invalid_values_are_rejected_with_the_name_of_the_option() {
     assert!(rejected(&["a.tar", "app"], &[("ECR_PUSH_TAG", "$(Tag)")]).contains("ECR_PUSH_TAG contains $(Tag)"));
     assert!(rejected(&["a.tar", "app"], &[("ECR_PUSH_DRY_RUN", "perhaps")]).contains("ECR_PUSH_DRY_RUN"));
     assert!(rejected(&["a.tar", "app", "--concurrency", "0"], &[]).contains("at least 1"));
+    let negative = "--concurrency does not accept \"-2\"";
+    assert_eq!(rejected(&["a.tar", "app", "--concurrency", "-2"], &[]), negative);
+    for (line, part) in [
+        ("--retries -1", "--retries"),
+        ("--put-rate -1", "--put-rate"),
+        ("--deadline -5s", "--deadline"),
+        ("--limit-rate -5M", "--limit-rate -5M is not a number"),
+        ("--shard -1/4", "\"-1/4\" is not a shard"),
+        ("-t -1", "tag"),
+        ("--dry-run -1", "unknown option -1"),
+    ] {
+        let line: Vec<&str> = ["a.tar", "h.io/app"].into_iter().chain(line.split(' ')).collect();
+        assert!(rejected(&line, &[]).contains(part), "{}", rejected(&line, &[]));
+    }
     assert!(rejected(&["a.tar", "app", "--region", "europe!"], &[]).contains("is not an AWS region"));
     assert!(rejected(&["a.tar", "app", "--report", "a.tar"], &[]).contains("overwrite"));
     let variable = ["a.tar", "app", "--output-variable", "A", "--output-file"];

@@ -104,7 +104,10 @@ pub(super) fn at_least_one(option: &str, value: usize) -> Result<usize> {
 
 /// Parses a whole number. The error text replaces the one of the standard library.
 pub(super) fn number<N: FromStr>(text: &str) -> std::result::Result<N, &'static str> {
-    text.trim().parse().map_err(|_| "the value must be a whole number without a unit")
+    text.trim().parse().map_err(|_| match text.trim().parse() {
+        Ok(i64::MIN..0) => "the value must not be negative",
+        _ => "the value must be a whole number without a unit",
+    })
 }
 
 /// Parses a duration with units (`90s`, `1h30m`, `500ms`), or a number of seconds. It is not zero.
