@@ -4,12 +4,12 @@
 use std::fs;
 use std::time::Duration;
 
-use ecr_push::sandbox::{BlobMounting, Rules};
+use ecr_push::sandbox::{BlobMounting, Fault, Rules};
 use serde_json::{Value, json};
 
 use super::archive_builder::{prose, tar_of};
 use super::bundles::{lines, mirror, mirror_listed, save, save_numbered, save_without};
-use super::ecr::Ecr;
+use super::ecr::{Ecr, status};
 use super::faults::interrupt;
 use super::harness::{Run, Running, testdata, wait_until};
 use super::schema;
@@ -76,6 +76,22 @@ fn an_error_names_its_image_and_an_interruption_is_one() {
     let run = running.end().exits_with(130);
     assert_eq!(run.stderr.matches("error: ").count(), 1, "{}", run.stderr);
     run.stderr_has(&["error: interrupted\n  hint: Run the same command again", " not attempted"]);
+}
+
+#[test]
+fn an_error_of_several_images_is_logged_once_with_its_advice() {
+    let ecr = Ecr::empty();
+    let rejected = || Fault::once("ecr:GetAuthorizationToken", status(400, "UnrecognizedClientException", "bad token"));
+    ecr.set_rules(|rules| rules.faults = vec![rejected().times(u32::MAX)]);
+    let archive = save(&ecr.env, &[&["a:1"], &["b:1"], &["c:1"]]);
+    let log = |options: &[&str]| mirror(&ecr, &archive, &[&["--output", "jsonl"], options].concat()).fails_with(3);
+    let run = log(&[]);
+    let count = |text: &str| run.stderr.matches(text).count();
+    assert_eq!((count("error: "), count("hint: "), count("(the same error as for ")), (3, 1, 2), "{}", run.stderr);
+    let (images, _) = lines(&run);
+    assert!(images.iter().all(|image| image["targets"][0]["error"]["hint"].is_string()), "{images:#?}");
+    let run = log(&["--log-format", "json"]);
+    assert_eq!(run.stderr.matches("\"hint\":").count(), 3, "{}", run.stderr);
 }
 
 #[test]

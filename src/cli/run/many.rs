@@ -1,6 +1,6 @@
 //! Runs many pushes, some at a time, and reports each as it ends. Of an image, only counts remain in memory.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ use crate::cli::values::input_name;
 use crate::compress::size;
 use crate::error::{Code, Error, Kind, Result, one_line};
 use crate::file;
-use crate::output::log::{Entry, Verbosity};
+use crate::output::log::{Entry, LogFormat, Verbosity};
 use crate::output::report::{self, ImageCounts, PlannedTotals, RunInfo, Totals};
 use crate::push::{Event, Events, Outcome, TagState, TargetOutcome};
 
@@ -31,7 +31,7 @@ const MAX_LIST: u64 = 64 << 20;
 const LONGEST_PAUSE: Duration = Duration::from_secs(60 * 60);
 const STDOUT_WAIT: Duration = Duration::from_secs(60);
 
-/// The most failures that are listed at the end, and the most characters of each.
+/// The most failures that are listed at the end or remembered, and the most characters of each.
 const MAX_FAILURES: usize = 100;
 const MAX_FAILURE: usize = 2000;
 
@@ -51,6 +51,8 @@ pub(super) struct Pushes<'a> {
     /// One error of each kind: they decide the exit code.
     errors: Vec<Error>,
     failures: Vec<String>,
+    /// The errors that were logged, each with the image that had it first.
+    logged: HashMap<String, String>,
     /// Whether the report can be written.
     has_report: bool,
     /// Lines for stdout that wait for its reader.
@@ -72,6 +74,7 @@ impl<'a> Pushes<'a> {
             totals: Totals::default(),
             errors: Vec::new(),
             failures: Vec::new(),
+            logged: HashMap::new(),
             has_report: true,
             unsent: VecDeque::new(),
         }
@@ -159,9 +162,14 @@ impl<'a> Pushes<'a> {
         let error_text = |error: &Error| match error.kind() {
             // Reported once, at the end of the run.
             Kind::Interrupted => String::new(),
-            _ => frame.ci.error_text(&error.clone().about(&subject)),
+            _ => frame.ci.error_text(&self.not_repeated(error).about(&subject)),
         };
         frame.log().write_raw(report::error_texts(outcome, &error_text));
+        for error in outcome.targets.iter().filter_map(|target| target.error.as_ref()) {
+            if self.logged.len() < MAX_FAILURES {
+                self.logged.entry(comparable(error)).or_insert_with(|| subject.clone());
+            }
+        }
         let line = report::image_line(name, outcome)?;
         self.write_report(&line);
         self.unsent.push_back(match self.output {
@@ -169,6 +177,16 @@ impl<'a> Pushes<'a> {
             PushOutput::Json | PushOutput::Jsonl => line,
         });
         Ok(())
+    }
+
+    /// Returns an error without its causes and its advice if they were logged for another image. Programs get all of each.
+    fn not_repeated(&self, error: &Error) -> Error {
+        match self.logged.get(&comparable(error)) {
+            Some(first) if self.frame.log().style().format == LogFormat::Text => {
+                Error::new(error.kind(), format!("{error} (the same error as for {first})")).code(error.stable_code())
+            }
+            _ => error.clone(),
+        }
     }
 
     /// Appends to the report. Once that fails, nothing more is written to it, and the run fails at its end.
@@ -296,6 +314,15 @@ impl ResultWriter {
             Ok(Err(_)) => Err(Error::internal("the thread that writes results ended")),
             Err(_) => Err(unwritten().because("nothing reads it")),
         }
+    }
+}
+
+/// Returns all of an error except the ID of its request, which differs for each image.
+fn comparable(error: &Error) -> String {
+    let text = report::error_text(error);
+    match error.service_error().and_then(|service_error| service_error.request_id.as_ref()) {
+        Some(id) => text.replace(id, ""),
+        None => text,
     }
 }
 
