@@ -63,6 +63,8 @@ pub(super) fn parse(arguments: Vec<OsString>, environment: Environment<'_>) -> R
 fn read(arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Command> {
     subcommand::refuse_unknown(&arguments)?;
     let arguments = with_environment(negative_values::joined(subcommand::first(arguments)), environment)?;
+    #[cfg(feature = "sandbox")]
+    let ends_with_separator = arguments.last().is_some_and(|last| last == "--");
     let mut parser = command();
     if arguments.is_empty() {
         return Ok(Command::Help(parser.render_help().to_string()));
@@ -83,6 +85,7 @@ fn read(arguments: Vec<OsString>, environment: Environment<'_>) -> Result<Comman
         Some(CliCommand::Policy(args)) => policy_of(*args, environment).map(Command::Policy),
         #[cfg(feature = "sandbox")]
         Some(CliCommand::Sandbox(args)) => {
+            args.check_command(ends_with_separator)?;
             let create = args.repository.iter().map(|name| name.parse()).collect::<Result<_>>()?;
             Ok(Command::Sandbox(*args, create))
         }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::sandbox_rules::SandboxRulesArgs;
+use crate::error::{Code, Error, Result};
 use crate::oci::Host;
 
 /// The default address.
@@ -55,6 +56,23 @@ impl SandboxArgs {
         let port = if self.command.is_empty() { 5050 } else { 0 };
         self.listen.unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
+
+    /// Checks that there is a command after `--`, which may be the last argument.
+    ///
+    /// # Errors
+    /// If there is none: a server that nobody wants would never end.
+    pub(super) fn check_command(&self, ends_with_separator: bool) -> Result<()> {
+        let is_missing = match self.command.first() {
+            Some(program) => program.is_empty(),
+            None => ends_with_separator,
+        };
+        if !is_missing {
+            return Ok(());
+        }
+        Err(Error::usage("the command after -- is missing")
+            .code(Code::ArgumentMissing)
+            .hint("Is a shell variable unset? To run the sandbox until Ctrl-C, leave -- out."))
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,7 +113,19 @@ fn server(text: &str) -> Result<String, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parse::parse;
     use super::*;
+
+    #[test]
+    fn a_command_follows_the_separator() {
+        let parsed = |arguments: &[&str]| parse(arguments.iter().map(Into::into).collect(), &|_| None);
+        for missing in [&["sandbox", "--"][..], &["sandbox", "--discard", "--"], &["sandbox", "--", "", "a"]] {
+            assert_eq!(parsed(missing).unwrap_err().to_string(), "the command after -- is missing");
+        }
+        for complete in [&["sandbox"][..], &["sandbox", "--", "--"], &["sandbox", "--", "a", "--"]] {
+            assert!(parsed(complete).is_ok(), "{complete:?}");
+        }
+    }
 
     #[test]
     fn an_address_may_be_a_port() {
