@@ -44,7 +44,7 @@ fn may_use(module: &str, other: &str) -> bool {
 }
 
 /// Crates that only these modules may name, since it is what they are for.
-const ONLY_IN: [(&str, &str); 28] = [
+const ONLY_IN: [(&str, &str); 29] = [
     ("aws_config", "ecr"),
     ("aws_credential_types", "ecr"),
     ("aws_runtime", "ecr"),
@@ -66,6 +66,7 @@ const ONLY_IN: [(&str, &str); 28] = [
     ("lzma_rust2", "compress"),
     ("regex_lite", "proxy"),
     ("regex_lite", "sandbox"),
+    ("rustix", "cli"),
     ("rustix", "file"),
     ("rustls", "tls"),
     ("rustls_platform_verifier", "tls"),

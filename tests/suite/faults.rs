@@ -152,7 +152,7 @@ fn a_token_that_is_never_good_ends_the_push() {
 }
 
 #[cfg(unix)]
-pub(crate) use on_unix::interrupt;
+pub(crate) use on_unix::{interrupt, signal};
 
 #[cfg(unix)]
 mod on_unix {
@@ -161,7 +161,7 @@ mod on_unix {
     use super::super::harness::{Running, SOON, wait_until};
     use super::*;
 
-    fn signal(name: &str, process: u32) {
+    pub(crate) fn signal(name: &str, process: u32) {
         let sent = Command::new("sh").args(["-c", &format!("kill -{name} {process}")]).status().unwrap();
         assert!(sent.success());
     }

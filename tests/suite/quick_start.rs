@@ -8,7 +8,9 @@ use serde_json::Value;
 use super::archive_contents::Source;
 use super::docker_registry::{second_opinion, skopeo_copy};
 use super::ecr::HOST;
-use super::harness::{Run, TestEnv, finish, testdata, wait_until};
+#[cfg(unix)]
+use super::faults::signal;
+use super::harness::{Run, Running, TestEnv, finish, testdata, wait_until};
 use super::markdown::check_output;
 use super::stored_image::StoredImage;
 
@@ -325,6 +327,26 @@ fn a_sandbox_runs_a_command_and_ends_with_its_exit_code() {
     env.run(&["sandbox", "--", "/nonexistent"]).fails_with(2).stderr_has(&["error: cannot run /nonexistent"]);
     env.run(&["sandbox", "--", "sh", "-c", "kill -9 $$"]).fails_with(137);
     env.run(&["sandbox", "--account", "12", "--", "true"]).fails_with(2).stderr_has(&["twelve digits"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_signal_reaches_the_command_which_decides_the_exit_code() {
+    use std::os::unix::process::CommandExt as _;
+    let env = TestEnv::new();
+    let run = |name: &str, script: &str| {
+        let started = env.scratch(name);
+        let script = format!("{script}; echo > {started}; while :; do sleep 0.01; done");
+        let mut command = env.command(&["sandbox", "--", "sh", "-c", &script]);
+        // Alone in a group, as no terminal's Ctrl-C finds it.
+        command.process_group(0);
+        let running = Running::start(command);
+        wait_until("the command runs", || std::fs::exists(&started).unwrap());
+        signal(name, running.id());
+        running.end()
+    };
+    run("TERM", "trap 'exit 9' TERM").exits_with(9);
+    run("INT", ":").exits_with(130);
 }
 
 #[test]

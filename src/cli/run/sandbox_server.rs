@@ -1,20 +1,16 @@
 //! The sandbox as a server: until Ctrl-C, or as long as a command runs.
 
 use std::process::{ExitCode, ExitStatus};
-use std::time::Duration;
 
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
-use super::signals::asked_to_stop;
+use super::signals::{StopSignal, StopSignals, asked_to_stop};
 use super::stderr::{print, text_writer};
 use crate::cli::sandbox::{SandboxArgs, SandboxCommand};
 use crate::error::{Error, Result};
 use crate::oci::Repository;
 use crate::output::log::{Entry, Level};
 use crate::sandbox::{self, Sandbox};
-
-/// How long a command may go on after an interrupt.
-const GRACE: Duration = Duration::from_secs(10);
 
 /// Runs a sandbox, or prints how to reach one.
 pub(super) async fn run(args: SandboxArgs, create: Vec<Repository>) -> Result<ExitCode> {
@@ -111,28 +107,47 @@ fn exports(variables: &[(&str, String)], indent: &str) -> String {
     variables.iter().map(|(name, value)| format!("{indent}export {name}={}\n", quoted(value))).collect()
 }
 
-/// Runs a command with these variables, and returns its exit code.
+/// Runs a command with these variables, forwards signals to it, and returns its exit code.
 async fn run_command(words: &[std::ffi::OsString], variables: &[(&str, String)]) -> Result<ExitCode> {
     let [program, arguments @ ..] = words else { return Ok(ExitCode::SUCCESS) };
     let mut command = Command::new(program);
     command.args(arguments).kill_on_drop(true);
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     let fail = |why| Error::usage(format!("cannot run {}", program.display())).because(why);
+    // Before the command starts, so that no signal ends this process alone.
+    let mut signals = StopSignals::listen();
     let mut child = command.spawn().map_err(fail)?;
-    let ended = tokio::select! {
-        status = child.wait() => Some(status),
-        // A terminal interrupts the command, too, which decides what follows. Others may signal this process only.
-        () = asked_to_stop() => tokio::time::timeout(GRACE, child.wait()).await.ok(),
-    };
-    let status = match ended {
-        Some(status) => status.map_err(fail)?,
-        None => {
-            child.kill().await.map_err(fail)?;
-            child.wait().await.map_err(fail)?
+    let status = loop {
+        tokio::select! {
+            status = child.wait() => break status.map_err(fail)?,
+            // The command decides what follows.
+            signal = signals.next() => forward(signal, &child),
         }
     };
     Ok(ExitCode::from(status.code().map_or_else(|| signalled(status), |code| code as u8)))
 }
+
+/// Sends a signal to the command as well, unless a terminal has done so.
+#[cfg(unix)]
+fn forward(signal: StopSignal, command: &Child) {
+    use rustix::process::{Pid, getpgrp, kill_process};
+    // A terminal sends its Ctrl-C to this process and to the command.
+    let is_in_foreground = || {
+        let terminal = std::fs::File::open("/dev/tty");
+        terminal.is_ok_and(|it| rustix::termios::tcgetpgrp(it).is_ok_and(|foreground| foreground == getpgrp()))
+    };
+    if signal == StopSignal::INT && is_in_foreground() {
+        return;
+    }
+    if let Some(id) = command.id().and_then(|id| Pid::from_raw(id.try_into().ok()?)) {
+        // One that has ended needs no signal.
+        let _ended = kill_process(id, signal);
+    }
+}
+
+/// Leaves it to the console, which interrupts the command as well.
+#[cfg(not(unix))]
+fn forward(_: StopSignal, _: &Child) {}
 
 /// Returns the exit code of a shell for a command that a signal ended.
 fn signalled(status: ExitStatus) -> u8 {

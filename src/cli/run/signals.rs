@@ -1,5 +1,7 @@
 //! Signals: Ctrl-C, SIGTERM and SIGHUP stop a push, and a limit of file sizes does not end the process.
 
+#[cfg(unix)]
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -33,22 +35,42 @@ pub(super) fn cancelled_by_ctrl_c(log: &Log, progress: &PushLog) -> Cancellation
     cancel
 }
 
-#[cfg(unix)]
+/// Waits for a signal that asks to stop.
 pub(super) async fn asked_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
-    // Under nohup a hangup is ignored, and stays so.
-    let mut hangup = if ignores_hangup() { None } else { signal(SignalKind::hangup()).ok() };
-    let hung_up = async {
-        match &mut hangup {
-            Some(hangup) => hangup.recv().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-        _ = hung_up => {}
+    StopSignals::listen().next().await;
+}
+
+/// The signals that ask this process to stop. None that arrives between two calls of `next` is lost.
+pub(super) struct StopSignals {
+    #[cfg(unix)]
+    listeners: Vec<(StopSignal, tokio::signal::unix::Signal)>,
+}
+
+/// A signal that asks to stop.
+#[cfg(unix)]
+pub(super) type StopSignal = rustix::process::Signal;
+#[cfg(not(unix))]
+pub(super) struct StopSignal;
+
+#[cfg(unix)]
+impl StopSignals {
+    /// Replaces what these signals do by default.
+    pub(super) fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        // Under nohup a hangup is ignored, and stays so.
+        let hangup = (!ignores_hangup()).then_some(StopSignal::HUP);
+        let listener = |kind: StopSignal| Some((kind, signal(SignalKind::from_raw(kind.as_raw())).ok()?));
+        Self { listeners: [StopSignal::INT, StopSignal::TERM].into_iter().chain(hangup).filter_map(listener).collect() }
+    }
+
+    /// Waits for the next one.
+    pub(super) async fn next(&mut self) -> StopSignal {
+        std::future::poll_fn(|context| {
+            let mut listeners = self.listeners.iter_mut();
+            let arrived = listeners.find_map(|(signal, it)| it.poll_recv(context).is_ready().then_some(*signal));
+            arrived.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
     }
 }
 
@@ -74,8 +96,15 @@ pub(super) fn survive_file_size_limit() {
 pub(super) fn survive_file_size_limit() {}
 
 #[cfg(not(unix))]
-pub(super) async fn asked_to_stop() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+impl StopSignals {
+    pub(super) fn listen() -> Self {
+        Self {}
+    }
+
+    pub(super) async fn next(&mut self) -> StopSignal {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        StopSignal
     }
 }
