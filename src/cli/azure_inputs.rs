@@ -28,7 +28,7 @@ impl<'a> Inputs<'a> {
     pub(super) fn given(&self, name: &str) -> Result<Option<String>> {
         let Some(value) = (self.0)(&format!("INPUT_{}", name.to_uppercase())) else { return Ok(None) };
         let value = value.to_string_lossy().trim().to_owned();
-        reject_unexpanded(&format!("the input {name}"), &value)?;
+        reject_unexpanded(&format!("the input {name}"), &value, self.0)?;
         Ok(Some(value))
     }
 

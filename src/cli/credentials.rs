@@ -198,7 +198,7 @@ impl CredentialArgs {
         let variables = ["AWS_PROFILE", "AWS_DEFAULT_PROFILE"];
         let named = variables.into_iter().find_map(|from| Some(NamedProfile { name: ci.text(from)?, from }));
         if let Some(NamedProfile { name, from }) = &named {
-            reject_unexpanded(from, name)?;
+            reject_unexpanded(from, name, ci.0)?;
         }
         Ok(named)
     }
@@ -345,11 +345,11 @@ impl Variables<'_> {
     fn keys(&self, id: &'static str, secret: &'static str, token: &str) -> Result<Option<AccessKey>> {
         let (id_value, secret_value, session_token) = (self.text(id), self.text(secret), self.text(token));
         if let Some(text) = &id_value {
-            reject_unexpanded(id, text)?;
+            reject_unexpanded(id, text, self.0)?;
         }
         for (name, value) in [(secret, &secret_value), (token, &session_token)] {
             if let Some(value) = value {
-                reject_unexpanded_secret(name, value)?;
+                reject_unexpanded_secret(name, value, self.0)?;
             }
         }
         match (id_value, secret_value) {

@@ -14,7 +14,7 @@ pub(super) fn with_environment(mut arguments: Vec<OsString>, environment: Enviro
     // What follows `--` is a command of its own.
     let is_sandbox = arguments.first().is_some_and(|first| first == "sandbox");
     for argument in arguments.iter().take_while(|argument| !is_sandbox || *argument != "--") {
-        reject_unexpanded("the argument", &argument.to_string_lossy())?;
+        reject_unexpanded("the argument", &argument.to_string_lossy(), environment)?;
     }
     let mut command = command();
     let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
@@ -41,7 +41,7 @@ pub(super) fn with_environment(mut arguments: Vec<OsString>, environment: Enviro
             continue;
         }
         let value = value.to_string_lossy().into_owned();
-        reject_unexpanded(&name, &value)?;
+        reject_unexpanded(&name, &value, environment)?;
         let flag = format!("--{long}");
         // An optional value, such as that of --sandbox, can also be true or false.
         let takes_none = option.get_num_args().is_some_and(|count| count.min_values() == 0);

@@ -324,7 +324,10 @@ fn invalid_values_are_rejected_with_the_name_of_the_option() {
             assert!(rejected(&["a.tar", "app", option, empty], &[]).contains(&format!("{option} is empty")));
         }
     }
-    assert!(rejected(&["a.tar", "app:$(Build.BuildId)"], &[]).contains("$(Build.BuildId)"));
+    let unexpanded = "the argument contains $(X): ";
+    assert_eq!(rejected(&["a.tar", "$(X)"], &[]), format!("{unexpanded}a variable was not expanded"));
+    let azure = [("TF_BUILD", "True")];
+    assert_eq!(rejected(&["a.tar", "$(X)"], &azure), format!("{unexpanded}the pipeline variable X is not defined"));
     assert!(rejected(&["a.tar", "app"], &[("ECR_PUSH_TAG", "$(Tag)")]).contains("ECR_PUSH_TAG contains $(Tag)"));
     assert!(rejected(&["a.tar", "app"], &[("ECR_PUSH_DRY_RUN", "perhaps")]).contains("ECR_PUSH_DRY_RUN"));
     assert!(rejected(&["a.tar", "app", "--concurrency", "0"], &[]).contains("at least 1"));

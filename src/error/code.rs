@@ -50,7 +50,7 @@ codes! {
     OptionConflict = "option_conflict",
     /// The value of an option or of a variable is wrong.
     ValueInvalid = "value_invalid",
-    /// A value contains a variable that the pipeline did not expand.
+    /// A value contains a variable that was not expanded.
     VariableUnexpanded = "variable_unexpanded",
     /// A required argument is missing.
     ArgumentMissing = "argument_missing",

@@ -313,7 +313,7 @@ fn a_policy_for_nothing_or_of_options_that_make_no_sense() {
         (&["image.tar", "team/app"], "hint: Leave the archive out"),
         (&["team/app", "--reuse", "off", "--reuse-from", "main"], "--reuse-from needs --reuse tag"),
         (&["team/app", "--colour"], "unknown option --colour"),
-        (&["team/$(APP)"], "the pipeline variable APP is not defined"),
+        (&["team/$(APP)"], "$(APP): a variable was not expanded"),
     ] {
         TestEnv::new().run(&[&["policy"], arguments].concat()).fails_with(2).stdout_is("").stderr_has(&[words]);
     }
