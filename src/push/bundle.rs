@@ -124,8 +124,8 @@ impl BundleOptions {
             bundle.unusable.extend(request.map(|request| (request, unusable.error.clone())));
         }
         if !collisions.is_empty() {
-            let error = Error::usage("several images would get the same tag of a repository");
-            let error = error.code(Code::OptionConflict).because(listed(collisions, "; "));
+            let error = Error::conflict("several images would get the same tag of a repository");
+            let error = error.because(listed(collisions, "; "));
             let advice = if !self.tags.is_empty() {
                 // Every image gets an additional tag, also two of one repository.
                 Advice::new("Push without additional tags, or leave one of them out")
@@ -249,7 +249,10 @@ impl BundleOptions {
         for ListedReference { line, name } in references.iter().filter(|reference| !self.is_excluded(&reference.name)) {
             let parts = NameParts::of(name);
             let digest = parts.digest.as_ref().map(|digest| digest.parse::<Digest>()).transpose();
-            let digest = digest.map_err(|error| error.about(&format!("line {line} of the list")))?;
+            let digest = digest.map_err(|error| {
+                Error::invalid(format!("line {line} of the list: {error}"))
+                    .hint("Use sha256: followed by 64 lower-case hex digits.")
+            })?;
             let named = known.get(&parts.canonical()).map(Vec::as_slice).unwrap_or_default();
             let has_digest = |image: &Image| {
                 digest.is_some_and(|digest| image.content.all().into_iter().any(|it| it.digest() == Some(digest)))

@@ -172,7 +172,8 @@ fn errors_about_prefixes_and_names_show_what_was_written() {
         refused(&[prefix, "--all-images"], &["is not a prefix for repositories"]);
     }
     refused(&["mirror/", "--all-images"], &["cannot push the image Upper/b:1: ", "--docker-naming"]);
-    mirror_listed(&ecr, &archive, "a:1\na@sha256:zz\n", &[]).fails_with(1).stderr_has(&["line 2 of the list: "]);
+    let run = mirror_listed(&ecr, &archive, "a:1\na@sha256:zz\n", &[]).fails_with(2);
+    run.stderr_has(&["line 2 of the list: \"sha256:zz\" is not a digest", "64 lower-case hex digits"]);
     assert_eq!(ecr.log().len(), 0);
     ecr.run(&[&archive, "Mirror/", "--all-images", "--docker-naming", "--create-repository"])
         .succeeds()
