@@ -55,9 +55,7 @@ pub(super) fn credentials(inputs: &Inputs<'_>) -> Result<Credentials> {
         return Ok(Credentials { arguments: by_oidc(&azure, &arn), variables, notes });
     };
     if azure.is_some() {
-        return Err(Error::usage("both awsCredentials and azureConnection are set")
-            .code(Code::OptionConflict)
-            .hint("Set only one of them."));
+        return Err(Error::conflict("both awsCredentials and azureConnection are set").hint("Set only one of them."));
     }
     if !inputs.has_connection(&connection) {
         return Err(Error::usage(format!("the agent passes no service connection {connection}"))

@@ -11,7 +11,7 @@ use super::parse::{Command, parse};
 use super::pipeline::ReferenceForm;
 use super::push::Push;
 use crate::archive::{EngineImage, Source};
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::oci::{Repository, Tag};
 
 /// A push, and what the task does after it.
@@ -98,8 +98,7 @@ fn source(inputs: &Inputs<'_>) -> Result<String> {
                 // The agent passes the default if the pipeline sets none.
                 (true, "latest") => Ok(format!("docker-daemon:{name}")),
                 (true, tag) => {
-                    Err(Error::usage(format!("both sourceImageName ({name}) and sourceImageTag ({tag}) name a tag"))
-                        .code(Code::OptionConflict)
+                    Err(Error::conflict(format!("both sourceImageName ({name}) and sourceImageTag ({tag}) name a tag"))
                         .hint("Leave the tag out of sourceImageName."))
                 }
             }
