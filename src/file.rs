@@ -218,6 +218,21 @@ impl Capacity {
     }
 }
 
+/// Returns whether `file` is known to be in a file system that keeps its files in memory.
+pub(crate) fn is_in_memory(file: &File) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        // statfs(2): tmpfs, ramfs.
+        const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+        rustix::fs::fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u64)))
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = file;
+        false
+    }
+}
+
 /// A reader of a file that fails after a time limit.
 #[derive(Debug)]
 pub(crate) struct TimedReader {

@@ -9,7 +9,7 @@ use super::model::{Content, Image, Manifest, Referrer};
 use super::source::Source;
 use crate::compress::ByteSource;
 use crate::error::{Code, Error, Result, shown};
-use crate::oci::{Descriptor, Digest, OriginalManifest};
+use crate::oci::{Descriptor, DiffId, Digest, OriginalManifest};
 
 /// An archive and the images in it.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Archive {
     pub(super) released: HashMap<Digest, ByteSource>,
     /// The positions of the images that have a manifest, an index or a config with a digest, once that is asked.
     positions: OnceLock<HashMap<Digest, Vec<usize>>>,
+    /// The layers that several images have, once that is asked.
+    shared_layers: OnceLock<HashSet<DiffId>>,
 }
 
 /// Referrers by their subject, with the error of those that cannot be pushed.
@@ -45,8 +47,22 @@ impl Archive {
         released: HashMap<Digest, ByteSource>,
     ) -> Self {
         let Contents { images, notes, unusable, referrers, index_json, .. } = contents;
-        let positions = OnceLock::new();
-        Self { source, images, format, notes, unusable, referrers, index_json, released, positions }
+        let (positions, shared_layers) = (OnceLock::new(), OnceLock::new());
+        Self { source, images, format, notes, unusable, referrers, index_json, released, positions, shared_layers }
+    }
+
+    /// Returns whether several images have a layer.
+    pub(crate) fn is_shared(&self, layer: &DiffId) -> bool {
+        let shared = self.shared_layers.get_or_init(|| {
+            let (mut seen, mut shared) = (HashSet::new(), HashSet::new());
+            for image in &self.images {
+                let layers = image.content.manifests().into_iter().flat_map(|manifest| &manifest.layers);
+                let own: HashSet<DiffId> = layers.filter_map(|layer| layer.diff_id).collect();
+                shared.extend(own.into_iter().filter(|layer| !seen.insert(*layer)));
+            }
+            shared
+        });
+        shared.contains(layer)
     }
 
     /// Returns the images that have a manifest, an index or a config with this digest, in their order.
@@ -65,7 +81,13 @@ impl Archive {
 
     /// Returns the archive with only this image.
     pub(super) fn with_only(self, image: Image) -> Self {
-        Self { images: vec![image], unusable: Vec::new(), positions: OnceLock::new(), ..self }
+        Self {
+            images: vec![image],
+            unusable: Vec::new(),
+            positions: OnceLock::new(),
+            shared_layers: OnceLock::new(),
+            ..self
+        }
     }
 
     /// Checks that at least one image can be pushed.

@@ -60,7 +60,7 @@ pub(super) struct OptionArgs {
     /// Fail unless the manifest or index has this digest: sha256:...
     #[arg(long, value_name = "DIGEST", help_heading = "Source")]
     pub(super) expect_digest: Option<String>,
-    /// Folder for the temporary file that streamed and compressed archives may need [default: the system's]
+    /// Folder for the temporary files that some archives, and layers of several images, may need [default: the system's]
     #[arg(long, value_name = "DIR", help_heading = "Source")]
     pub(super) temp_dir: Option<PathBuf>,
     /// Upload non-distributable layers that the archive contains [default: reference them only]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::pool::Pool;
 use super::sparse::SparseMap;
 
 /// A range of bytes in a file, in memory or in a streamed archive.
@@ -134,6 +135,17 @@ impl ByteSource {
         let mut bytes = vec![0; usize::try_from(self.len).map_err(io::Error::other)?];
         self.read_at(0, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Reads all bytes of a block of at most 512 KiB into a reused buffer.
+    ///
+    /// # Errors
+    /// The error of reading.
+    pub(crate) fn read_block(&self, pool: &Pool) -> io::Result<Bytes> {
+        let mut bytes = pool.stock.take();
+        bytes.resize(usize::try_from(self.len).map_err(io::Error::other)?, 0);
+        self.read_at(0, &mut bytes)?;
+        Ok(bytes.into())
     }
 }
 

@@ -7,6 +7,7 @@ use super::event::{Event, Events};
 use super::options::{Options, PushRequest};
 use super::policies::Policies;
 use super::run_blobs::RunBlobs;
+use super::shared_layers::SharedLayers;
 use super::small_layers::SmallLayers;
 use crate::compress::Pool;
 use crate::reuse::LayerCache;
@@ -25,6 +26,8 @@ pub(super) struct Run {
     pub(super) pool: Arc<Pool>,
     /// Small layers that were sent.
     pub(super) small: Arc<SmallLayers>,
+    /// Large layers that several images have.
+    pub(super) shared: Arc<SharedLayers>,
 }
 
 impl Run {

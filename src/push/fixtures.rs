@@ -1,16 +1,41 @@
 //! Images, layers and manifests for the unit tests of this folder, as literals.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use serde_json::json;
 
+use super::Event;
 use super::plan::{Candidate, Evidence, PlannedLayer, Stored};
+use super::producer::LayerReader;
+use super::shared_layers::SharedLayers;
 use crate::archive::{Config, Content, Image, Layer, LayerFacts, Manifest, Provenance};
-use crate::compress::{ByteSource, Compression};
+use crate::compress::{ByteSource, Compression, Pool};
 use crate::oci::{DiffId, Digest, OriginalManifest};
 use crate::registry::RemoteManifest;
 use crate::reuse::{RemoteImage, RemoteLayer};
+
+/// Returns a reader that compresses on one thread, and reports to `events`.
+pub(super) fn reader(events: impl Fn(Event) + Send + Sync + 'static) -> LayerReader {
+    // Temporary files of the system may be in memory.
+    let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let pool = Arc::new(Pool::start(1));
+    let shared = Arc::new(SharedLayers::new(folder, &pool));
+    LayerReader { pool, small: Arc::default(), shared, events: Arc::new(events) }
+}
+
+/// Returns a reader, and the number of layers that begin to be read from the archive.
+pub(super) fn counting_reader() -> (Arc<AtomicUsize>, LayerReader) {
+    let readings = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&readings);
+    let reader = reader(move |event| {
+        if matches!(event, Event::LayerReading { .. }) {
+            counted.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    (readings, reader)
+}
 
 /// The digest of one byte, which stands for any blob.
 pub(super) fn digest(n: u8) -> Digest {

@@ -38,6 +38,16 @@ impl<T: Copy, S: Copy, E: Clone> GrowingList<T, S, E> {
         self.changed.notify_all();
     }
 
+    /// Returns whether an error ended the list.
+    pub(super) fn has_failed(&self) -> bool {
+        matches!(self.state().end, Some(Err(_)))
+    }
+
+    /// Returns the last item so far.
+    pub(super) fn last(&self) -> Option<T> {
+        self.state().items.last().copied()
+    }
+
     /// Waits for the item at `index` or for the end.
     ///
     /// # Errors

@@ -251,14 +251,13 @@ mod tests {
 
     use super::schedule::{ALLOWANCE, GATE};
     use super::*;
-    use crate::compress::{ByteSource, DataBlock, Pool};
+    use crate::compress::{ByteSource, DataBlock};
     use crate::push::CompressionPolicy;
     use crate::push::{fixtures, plan};
     use crate::reuse::LayerCache;
 
     fn hub(targets: usize) -> Arc<Hub> {
-        let reader = LayerReader { pool: Arc::new(Pool::start(1)), small: Arc::default(), events: Arc::new(|_| {}) };
-        Hub::new(targets, reader)
+        Hub::new(targets, fixtures::reader(|_| {}))
     }
 
     fn block(n: u8) -> LayerData {
@@ -373,18 +372,6 @@ mod tests {
         plan::streamed(layer, &LayerCache::default(), CompressionPolicy::Keep)
     }
 
-    /// How many layers begin to be read.
-    fn counting() -> (Arc<std::sync::atomic::AtomicUsize>, LayerReader) {
-        let readings = Arc::<std::sync::atomic::AtomicUsize>::default();
-        let counted = Arc::clone(&readings);
-        let events: super::super::Events = Arc::new(move |event| {
-            if matches!(event, super::super::Event::LayerReading { .. }) {
-                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            }
-        });
-        (readings, LayerReader { pool: Arc::new(Pool::start(1)), small: Arc::default(), events })
-    }
-
     async fn len(mut stream: LayerStream) -> u64 {
         let mut len = 0;
         loop {
@@ -402,7 +389,7 @@ mod tests {
 
     #[tokio::test]
     async fn targets_that_come_within_the_gate_share_one_reading() {
-        let (readings, reader) = counting();
+        let (readings, reader) = fixtures::counting_reader();
         let (hub, layer) = (Hub::new(2, reader), layer());
         let late = async {
             tokio::time::sleep(GATE / 4).await;
@@ -414,7 +401,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_small_layer_is_read_once_for_all_pushes() {
-        let (readings, reader) = counting();
+        let (readings, reader) = fixtures::counting_reader();
         let (mut layer, bytes) = (layer(), ByteSource::new(Arc::new(tempfile::tempfile().unwrap()), 0, 0));
         layer.layer.bytes = bytes;
         layer.id = LayerId::Stated(crate::oci::Digest::of(b""));
@@ -428,7 +415,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_that_is_cut_off_in_the_middle_is_whole_all_the_same() {
-        let (readings, reader) = counting();
+        let (readings, reader) = fixtures::counting_reader();
         let (hub, layer) = (Hub::new(2, reader), layer());
         let slow = async {
             let mut stream = hub.join(1, &layer);
@@ -453,7 +440,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_target_that_declines_is_not_waited_for() {
-        let (readings, reader) = counting();
+        let (readings, reader) = fixtures::counting_reader();
         let (hub, layer) = (Hub::new(2, reader), layer());
         hub.decline(1, &layer.id);
         let start = std::time::Instant::now();

@@ -47,6 +47,7 @@ mod savings;
 mod session;
 mod shard;
 mod shared;
+mod shared_layers;
 mod small_layers;
 mod source;
 mod spool;

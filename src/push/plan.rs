@@ -38,6 +38,8 @@ pub struct PlannedLayer {
     pub candidates: Vec<Candidate>,
     /// How long it took when it was compressed and sent from here before, if the layer cache has that.
     pub took: Option<Duration>,
+    /// Whether other images of the run have it, as far as that is known.
+    pub(super) is_shared: bool,
     family: Family,
     /// Its media type in the manifest if it is pushed as is, where the archive states one.
     media_type: Option<String>,
@@ -237,6 +239,7 @@ pub(crate) fn layers(image: &Image, cache: &LayerCache, compression: Compression
                 spec,
                 candidates,
                 took,
+                is_shared: false,
                 family,
                 media_type,
                 asked,
@@ -296,7 +299,8 @@ pub(crate) fn streamed(layer: Layer, cache: &LayerCache, compression: Compressio
     let mut candidates = candidates(&layer, spec, family, cache);
     candidates.retain(|candidate| asked.is_none_or(|asked| candidate.stored.compression == asked));
     let took = took(&layer, cache);
-    PlannedLayer { id: layer_id(&layer, spec), layer, spec, candidates, took, family, media_type: None, asked }
+    let (id, is_shared, media_type) = (layer_id(&layer, spec), false, None);
+    PlannedLayer { id, layer, spec, candidates, took, is_shared, family, media_type, asked }
 }
 
 /// Adds to these layers the blobs that images of the repository have of them. Of an image with the very config that is

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::context::Run;
 use super::plan::PlannedLayer;
+use super::shared_layers::SharedLayers;
 use super::small_layers::{Gathering, SmallLayers};
+use super::spool::Sent;
 use super::{Event, Events};
 use crate::compress::{LayerSummary, Pool, ReadTimeline, compress};
 use crate::error::{Advice, Code, Error, Kind, Result};
@@ -21,10 +24,18 @@ pub(super) const BLOCKS: usize = 1;
 pub(super) struct LayerReader {
     pub(super) pool: Arc<Pool>,
     pub(super) small: Arc<SmallLayers>,
+    pub(super) shared: Arc<SharedLayers>,
     pub(super) events: Events,
 }
 
 impl LayerReader {
+    /// Returns the reader of a run.
+    pub(super) fn of(run: &Run) -> Self {
+        let Run { pool, small, shared, events, .. } = run;
+        let (small, shared) = (Arc::clone(small), Arc::clone(shared));
+        Self { pool: Arc::clone(pool), small, shared, events: Arc::clone(events) }
+    }
+
     /// Starts to read a layer from its first byte. It stops when no target takes the bytes any more.
     pub(super) fn read(&self, layer: &PlannedLayer) -> mpsc::Receiver<LayerData> {
         let (sender, receiver) = mpsc::channel(BLOCKS);
@@ -44,20 +55,30 @@ impl LayerReader {
     }
 
     fn producer(&self, layer: &PlannedLayer, sender: mpsc::Sender<LayerData>) -> LayerProducer {
-        LayerProducer { layer: layer.clone(), sender, reader: self.clone() }
+        LayerProducer { layer: layer.clone(), sender, skip: 0, reader: self.clone() }
     }
 
-    /// Starts to read a layer into `sender`.
+    /// Starts to read a layer into `sender`: from the archive, or from the file of one that several images have.
     pub(super) fn read_into(&self, layer: &PlannedLayer, sender: mpsc::Sender<LayerData>) {
-        let producer = self.producer(layer, sender);
-        let bytes = layer.layer.bytes.clone();
+        let mut producer = self.producer(layer, sender);
+        let file = self.shared.open(layer, || {
+            let (producer, receiver) = self.produce(layer);
+            tokio::task::spawn_blocking(|| producer.run_from_archive());
+            receiver
+        });
         tokio::task::spawn_blocking(move || {
-            if bytes.is_consumed() {
-                producer.fail(gone(&producer.layer));
-            } else {
-                // The consumers get the error, too.
-                let _reported = producer.run(&mut bytes.reader());
+            if let Some(file) = file {
+                let shared = &producer.reader.shared;
+                match file.send(&producer.sender) {
+                    Sent::All => return shared.retain(&producer.layer, &file),
+                    Sent::Closed => return,
+                    Sent::Failed(sent, error) => {
+                        shared.note_failure(&file, &error);
+                        producer.skip = sent;
+                    }
+                }
             }
+            producer.run_from_archive();
         });
     }
 }
@@ -66,10 +87,23 @@ impl LayerReader {
 pub(super) struct LayerProducer {
     layer: PlannedLayer,
     sender: mpsc::Sender<LayerData>,
+    /// The number of bytes that the consumers have already.
+    skip: u64,
     reader: LayerReader,
 }
 
 impl LayerProducer {
+    /// Reads the layer from the archive, as [`run`](Self::run) does.
+    fn run_from_archive(self) {
+        let bytes = self.layer.layer.bytes.clone();
+        if bytes.is_consumed() {
+            self.fail(gone(&self.layer));
+        } else {
+            // The consumers get the error, too.
+            let _reported = self.run(&mut bytes.reader());
+        }
+    }
+
     /// Reads `bytes` to their end, once, and sends the layer. Stops reading when no target takes it any more.
     ///
     /// # Errors
@@ -79,9 +113,16 @@ impl LayerProducer {
         let timeline = Arc::new(ReadTimeline::start());
         (self.reader.events)(Event::LayerReading { layer: self.layer.named(), timeline: Arc::clone(&timeline) });
         let watched = Watched { bytes, timeline: &timeline };
-        let mut gathering = Gathering::of(&self.layer);
-        let compressed = compress(watched, layer.bytes.len(), *spec, &self.reader.pool, |piece| {
+        let (mut gathering, mut skip) = (Gathering::of(&self.layer), self.skip);
+        let compressed = compress(watched, layer.bytes.len(), *spec, &self.reader.pool, |mut piece| {
             gathering.add(&piece.bytes);
+            let skipped = skip.min(piece.bytes.len() as u64);
+            skip -= skipped;
+            // At most the length, which is a usize.
+            drop(piece.bytes.split_to(skipped as usize));
+            if piece.bytes.is_empty() {
+                return ControlFlow::Continue(());
+            }
             match timeline.blocked(|| self.sender.blocking_send(LayerData::Data(piece))) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_closed) => ControlFlow::Break(()),
@@ -176,7 +217,7 @@ fn nothing_tagged(error: Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::push::fixtures::{layer, planned};
+    use crate::push::fixtures::{layer, planned, reader};
 
     /// Bytes whose reader is broken.
     struct Broken;
@@ -190,7 +231,7 @@ mod tests {
     #[test]
     fn a_panic_is_not_an_interruption() {
         let layer = planned(layer(1), &[]);
-        let reader = LayerReader { pool: Arc::new(Pool::start(1)), small: Arc::default(), events: Arc::new(|_| {}) };
+        let reader = reader(|_| {});
         let (producer, mut receiver) = reader.produce(&layer);
         let reading = std::thread::spawn(move || producer.run(&mut Broken));
         assert!(reading.join().is_err());

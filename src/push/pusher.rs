@@ -23,6 +23,7 @@ use super::remote::{Known, suggest_reuse};
 use super::repository::look_up;
 use super::run_blobs::RunBlobs;
 use super::session::TargetSession;
+use super::shared_layers::SharedLayers;
 use super::source::{self, ArchiveReader, OpenedImage, SourceImage, TargetSource, open_archive};
 use super::upload::Uploader;
 use super::{Event, Events, explain, trust, warnings};
@@ -107,7 +108,8 @@ impl PusherBuilder {
         });
         let pool = Arc::new(Pool::start(options.layers.threads));
         let (blobs, small) = (RunBlobs::default(), Arc::default());
-        let run = Arc::new(Run { options, events, policies, cache, blobs, pool, small });
+        let shared = Arc::new(SharedLayers::new(options.temp_dir.clone(), &pool));
+        let run = Arc::new(Run { options, events, policies, cache, blobs, pool, small, shared });
         let registries = Arc::new(Registries::new(&run, trust));
         Ok(Pusher { run, registries })
     }
@@ -206,9 +208,7 @@ impl Pusher {
             Ok(opened) => opened,
             Err(error) => return outcome.of_failure(error),
         };
-        let Run { pool, small, events, .. } = &*self.run;
-        let layer_reader = LayerReader { pool: Arc::clone(pool), small: Arc::clone(small), events: Arc::clone(events) };
-        let hub = Hub::new(targets, layer_reader);
+        let hub = Hub::new(targets, LayerReader::of(&self.run));
         let reader = if opened.is_some() { None } else { Some(reader) };
         let (source, sources) = source::Source::new(&context, &hub, reader);
         let image = opened.map(|opened| announce(&context, opened, &mut outcome.image));
@@ -267,16 +267,20 @@ fn announce(context: &PushContext, opened: OpenedImage, summary: &mut Option<Ima
     *summary = Some(opened);
     // Notes about an archive that was opened before are not repeated for each of its images.
     let is_new = |(_, source): &(_, &Source)| !matches!(source, Source::Opened(_));
-    let archives: Vec<_> = archives.iter().zip(context.request.archives()).filter(is_new).map(|it| it.0).collect();
-    let of_archives = archives.iter().flat_map(|archive| &archive.notes).chain(&image.notes).cloned();
-    let unusable = archives.iter().flat_map(|archive| &archive.unusable).map(ToString::to_string);
+    let new: Vec<_> = archives.iter().zip(context.request.archives()).filter(is_new).map(|it| it.0).collect();
+    let of_archives = new.iter().flat_map(|archive| &archive.notes).chain(&image.notes).cloned();
+    let unusable = new.iter().flat_map(|archive| &archive.unusable).map(ToString::to_string);
     of_archives.chain(unusable).for_each(|note| context.emit(Event::Note(note)));
     let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.non_distributable);
     foreign.for_each(|layer| context.emit(Event::Note(layer.note())));
     events.into_iter().for_each(|event| context.emit(event));
     let warnings = warnings::of(&image, &context.request.targets, compression);
     warnings.into_iter().for_each(|warning| context.emit(Event::Warning(warning)));
-    let layers = plan::layers(&image, &context.run.cache, compression);
+    let mut layers = plan::layers(&image, &context.run.cache, compression);
+    for planned in &mut layers {
+        let is_shared = |diff_id| archives.iter().any(|archive| archive.is_shared(diff_id));
+        planned.is_shared = planned.layer.diff_id.as_ref().is_some_and(is_shared);
+    }
     debug!("{}", explain::compression(&layers));
     SourceImage { image, layers }
 }

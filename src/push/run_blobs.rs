@@ -88,6 +88,13 @@ impl PushBlobs {
         lock(&self.registry.state).mounting()
     }
 
+    /// Returns whether each repository that gets a blob gets a copy of its own. `is_shared` states whether other images have
+    /// it.
+    pub(super) fn is_copied(&self, key: BlobKey, is_shared: bool) -> bool {
+        let mut state = lock(&self.registry.state);
+        state.mounting() != Mounting::Works && (is_shared || state.is_shared(self.push, &[key]))
+    }
+
     /// Returns the changes from now on.
     pub(super) fn changes(&self) -> Changes {
         Changes(self.registry.changes.subscribe())

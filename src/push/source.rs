@@ -284,7 +284,9 @@ impl OfferedLayer {
         let (producer, receiver) = self.storage.reader.produce(planned);
         let least = if let CompressionSpec::Keep { .. } = planned.spec { planned.layer.bytes.len() } else { 0 };
         let folder = &self.storage.context.options().temp_dir;
-        let spooled = SpooledLayer::fill(format!("layer {}", planned.label()), receiver, folder, least)?;
+        let pool = &self.storage.reader.pool;
+        let spooled = SpooledLayer::create(format!("layer {}", planned.label()), folder, least, pool)?;
+        spooled.fill(receiver);
         drop(verdict.send(producer));
         Ok(spooled)
     }

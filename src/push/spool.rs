@@ -1,16 +1,17 @@
-//! A layer from a pipe, written to a temporary file as it is compressed, for a registry that may lose a broken upload or turn
-//! out to take no chunks: then it is sent again from there.
+//! A layer that is written to a temporary file as it is compressed, and sent from there: one from a pipe, for a registry that may
+//! lose a broken upload or turn out to take no chunks, or one that several images have.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::growing_list::{GrowingList, Next};
 use crate::archive::DiskSpace;
-use crate::compress::{ByteSource, DataBlock, LayerSummary, size, write_at};
+use crate::compress::{ByteSource, DataBlock, LayerSummary, Pool, size, write_at};
 use crate::error::{Advice, Error, Result};
 use crate::registry::LayerData;
 
@@ -20,40 +21,52 @@ pub(super) struct SpooledLayer {
     what: String,
     folder: PathBuf,
     file: Arc<File>,
+    /// Where buffers come from.
+    pool: Arc<Pool>,
     /// For each block, the offset in the file at which it ends, and its position in the archive's bytes.
     blocks: GrowingList<(u64, u64), LayerSummary, Error>,
     has_no_space: AtomicBool,
 }
 
+/// How the sending of a spooled layer ended.
+pub(super) enum Sent {
+    /// Everything was sent.
+    All,
+    /// The receiver takes no more.
+    Closed,
+    /// The layer or its file cannot be read. So many bytes were sent.
+    Failed(u64, Error),
+}
+
 impl SpooledLayer {
-    /// Starts to write the data of `receiver` into a file without a name in `folder`. It takes `least` bytes or more.
+    /// Creates a file without a name in `folder` for a layer of `least` bytes or more.
     ///
     /// # Errors
     /// Fails if no file can be created there, or there is no space for it.
-    pub(super) fn fill(
-        what: String,
-        receiver: mpsc::Receiver<LayerData>,
-        folder: &Path,
-        least: u64,
-    ) -> Result<Arc<Self>> {
+    pub(super) fn create(what: String, folder: &Path, least: u64, pool: &Arc<Pool>) -> Result<Arc<Self>> {
         let file = tempfile::tempfile_in(folder).map_err(|error| {
-            let what =
-                format!("cannot write {what} of the streamed archive to a temporary file in {}", folder.display());
+            let what = format!("cannot write {what} of the archive to a temporary file in {}", folder.display());
             Error::usage(what).because(error).hint(Advice::new("Choose another folder").setting_with("temp-dir", "DIR"))
         })?;
         // Reported before the first byte is written, as far as it is known.
         DiskSpace::of(&file, folder).check(&what, 0, least)?;
         let (file, folder) = (Arc::new(file), folder.to_owned());
-        let spooled =
-            Arc::new(Self { what, folder, file, blocks: GrowingList::new(), has_no_space: AtomicBool::new(false) });
-        let writer = Arc::clone(&spooled);
-        tokio::task::spawn_blocking(move || writer.blocks.finish(writer.write(receiver)));
-        Ok(spooled)
+        let (pool, blocks, has_no_space) = (Arc::clone(pool), GrowingList::new(), AtomicBool::new(false));
+        Ok(Arc::new(Self { what, folder, file, pool, blocks, has_no_space }))
     }
 
-    fn write(&self, mut receiver: mpsc::Receiver<LayerData>) -> Result<LayerSummary> {
+    /// Starts to write the data of `receiver`. It stops when nobody else has the layer any more.
+    pub(super) fn fill(self: &Arc<Self>, receiver: mpsc::Receiver<LayerData>) {
+        let writer = Arc::clone(self);
+        tokio::task::spawn_blocking(move || writer.blocks.finish(writer.write(receiver)));
+    }
+
+    fn write(self: &Arc<Self>, mut receiver: mpsc::Receiver<LayerData>) -> Result<LayerSummary> {
         let mut end = 0;
         loop {
+            if Arc::strong_count(self) == 1 {
+                return Err(Error::interrupted());
+            }
             match receiver.blocking_recv() {
                 Some(LayerData::Data(DataBlock { bytes, position })) => {
                     self.append(end, &bytes).inspect_err(|_| self.has_no_space.store(true, Ordering::Relaxed))?;
@@ -82,37 +95,63 @@ impl SpooledLayer {
         self.has_no_space.load(Ordering::Relaxed)
     }
 
+    /// Returns whether the layer cannot be read from the file to its end.
+    pub(super) fn has_failed(&self) -> bool {
+        self.blocks.has_failed()
+    }
+
+    /// Returns the number of bytes that are in the file so far.
+    pub(super) fn len(&self) -> u64 {
+        self.blocks.last().map_or(0, |(end, _)| end)
+    }
+
+    /// Returns the file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Returns all data from the start, as it arrives. A layer that fails ends at once: it is not read to where it failed.
     pub(super) fn read(self: &Arc<Self>) -> mpsc::Receiver<LayerData> {
         let (sender, receiver) = mpsc::channel(1);
         let spooled = Arc::clone(self);
         tokio::task::spawn_blocking(move || {
-            let mut start = 0;
-            for n in 0.. {
-                let data = match spooled.blocks.wait_for(n) {
-                    Ok(Next::Item((end, position))) => spooled.block(&mut start, end, position),
-                    Ok(Next::End(summary)) => LayerData::End(summary),
-                    Err(error) => LayerData::Failed(error),
-                };
-                let is_last = !matches!(data, LayerData::Data(_));
-                if sender.blocking_send(data).is_err() || is_last {
-                    return;
-                }
+            if let Sent::Failed(_, error) = spooled.send(&sender) {
+                // The receiver may be gone.
+                let _closed = sender.blocking_send(LayerData::Failed(error));
             }
         });
         receiver
     }
 
-    /// Reads a block back, and sets `start` to its end.
-    fn block(&self, start: &mut u64, end: u64, position: u64) -> LayerData {
-        let len = end - std::mem::replace(start, end);
-        match ByteSource::new(Arc::clone(&self.file), end - len, len).read_all(len) {
-            Ok(bytes) => LayerData::Data(DataBlock { bytes: bytes.into(), position }),
-            Err(error) => {
-                let what = format!("the temporary file of {} cannot be read back", self.what);
-                LayerData::Failed(Error::input(what).because(error))
+    /// Sends all data from the start, as it arrives, but not the error of a layer that fails.
+    pub(super) fn send(&self, sender: &mpsc::Sender<LayerData>) -> Sent {
+        let mut sent = 0;
+        for n in 0.. {
+            let (data, end) = match self.blocks.wait_for(n) {
+                Ok(Next::Item((end, position))) => match self.block(sent, end) {
+                    Ok(bytes) => (LayerData::Data(DataBlock { bytes, position }), Some(end)),
+                    Err(error) => return Sent::Failed(sent, error),
+                },
+                Ok(Next::End(summary)) => (LayerData::End(summary), None),
+                Err(error) => return Sent::Failed(sent, error),
+            };
+            if sender.blocking_send(data).is_err() {
+                return Sent::Closed;
+            }
+            match end {
+                Some(end) => sent = end,
+                None => break,
             }
         }
+        Sent::All
+    }
+
+    /// Reads a block back.
+    fn block(&self, start: u64, end: u64) -> Result<Bytes> {
+        let block = ByteSource::new(Arc::clone(&self.file), start, end - start);
+        block.read_block(&self.pool).map_err(|error| {
+            Error::input(format!("the temporary file of {} cannot be read back", self.what)).because(error)
+        })
     }
 }
 
@@ -121,19 +160,32 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
-    #[tokio::test]
-    async fn a_layer_that_is_too_large_for_the_disk_is_not_started() {
-        let (_sender, receiver) = mpsc::channel(1);
+    #[test]
+    fn a_layer_that_is_too_large_for_the_disk_is_not_started() {
         let folder = std::env::temp_dir();
-        let error = SpooledLayer::fill("layer a".into(), receiver, &folder, 1 << 60).err().unwrap();
+        let error = SpooledLayer::create("layer a".into(), &folder, 1 << 60, &Arc::new(Pool::start(1))).err().unwrap();
         assert_eq!(error.kind(), Kind::Input);
         assert!(error.to_string().starts_with("layer a takes a temporary file of 1048576.0 TiB or more, but "));
     }
 
     #[tokio::test]
+    async fn a_file_that_nobody_reads_is_not_written_to_its_end() {
+        let (sender, receiver) = mpsc::channel(1);
+        let spooled =
+            SpooledLayer::create("layer a".into(), &std::env::temp_dir(), 0, &Arc::new(Pool::start(1))).unwrap();
+        spooled.fill(receiver);
+        let block = || LayerData::Data(DataBlock { bytes: vec![7; 1000].into(), position: 1000 });
+        sender.send(block()).await.unwrap();
+        drop(spooled);
+        while sender.send(block()).await.is_ok() {}
+    }
+
+    #[tokio::test]
     async fn a_failure_is_reported_before_the_blocks_in_front_of_it() {
         let (sender, receiver) = mpsc::channel(1);
-        let spooled = SpooledLayer::fill("layer a".into(), receiver, &std::env::temp_dir(), 0).unwrap();
+        let spooled =
+            SpooledLayer::create("layer a".into(), &std::env::temp_dir(), 0, &Arc::new(Pool::start(1))).unwrap();
+        spooled.fill(receiver);
         let block = DataBlock { bytes: vec![7; 1000].into(), position: 1000 };
         sender.send(LayerData::Data(block)).await.unwrap();
         let mut early = spooled.read();

@@ -277,9 +277,11 @@ impl<'a> Uploader<'a> {
     }
 
     /// Begins to send a layer, in the session that is open for it already, if one is.
-    fn upload(&mut self, layer: LayerRecord, opened: Option<OpenedUpload>) {
+    fn upload(&mut self, mut layer: LayerRecord, opened: Option<OpenedUpload>) {
         let (session, source, memory) = (self.session, Arc::clone(&self.source), Arc::clone(&self.memory));
         let (key, waited) = (self.key(&layer.planned.id), self.waited());
+        let is_shared = layer.planned.is_shared;
+        layer.planned.is_shared = key.is_some_and(|key| session.blobs.is_copied(key, is_shared));
         self.steps.push(Box::pin(async move {
             let kib = u32::try_from(layer.planned.layer.bytes.len() >> 10).unwrap_or(u32::MAX).min(KIB_OF_A_CHUNK);
             // It is never closed.

@@ -39,7 +39,7 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
     pub(crate) fn get_or_insert(&mut self, key: &K, new: impl FnOnce() -> V) -> &mut V {
         let is_known = self.entries.contains_key(key);
         if !is_known {
-            self.make_space();
+            while self.entries.len() >= self.limit && self.evict() {}
             self.order.push_back(key.clone());
         }
         let entry = self.entries.entry(key.clone()).or_insert_with(|| Entry { value: new(), is_used: false });
@@ -52,19 +52,18 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         self.entries.values().map(|entry| &entry.value)
     }
 
-    /// Forgets an entry if there are as many as may be.
-    fn make_space(&mut self) {
-        while self.entries.len() >= self.limit
-            && let Some(key) = self.order.pop_front()
-        {
+    /// Forgets an entry that was not used for long. Returns whether there was one.
+    pub(crate) fn evict(&mut self) -> bool {
+        while let Some(key) = self.order.pop_front() {
             match self.entries.get_mut(&key) {
                 Some(entry) if entry.is_used => {
                     entry.is_used = false;
                     self.order.push_back(key);
                 }
-                _ => drop(self.entries.remove(&key)),
+                _ => return self.entries.remove(&key).is_some(),
             }
         }
+        false
     }
 }
 
@@ -82,6 +81,7 @@ mod tests {
         }
         assert_eq!(made, 1);
         assert_eq!((recent.entries.len(), recent.order.len()), (100, 100));
+        assert!(recent.evict() && recent.entries.len() == 99);
         assert!(recent.get(&9_999).is_some() && recent.get(&9_000).is_none());
     }
 }

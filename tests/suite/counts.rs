@@ -15,6 +15,7 @@ use super::archive_builder;
 use super::archive_contents::sha256;
 use super::ecr::Ecr;
 use super::harness::{TestEnv, finish};
+use super::shared_layers::save_with;
 
 /// What may be read beside the layers: certificates, libraries, the archive's headers and documents. Every layer here
 /// is larger, so that none can be read twice unnoticed.
@@ -249,4 +250,22 @@ fn a_sandbox_for_measuring_discards_and_is_far_away() {
     let blobs = std::fs::read_dir(format!("{dir}/team/app/blobs/sha256")).unwrap();
     let sizes: Vec<_> = blobs.map(|blob| blob.unwrap().metadata().unwrap().len()).collect();
     assert!(!sizes.is_empty() && sizes.iter().all(|size| *size <= 1 << 20), "{sizes:?}");
+}
+
+#[test]
+fn a_layer_that_images_share_is_read_once_though_each_repository_gets_a_copy() {
+    let ecr = Ecr::with(&[], Rules { blob_mounting: BlobMounting::Disabled, ..Rules::default() });
+    let shared = archive_builder::tar_of("base", &vec![7; 8 << 20]);
+    let names: Vec<_> = (0..6).map(|n| format!("app-{n}:1")).collect();
+    let archive = save_with(&ecr.env, &names, std::slice::from_ref(&shared));
+    let push = |prefix: &str, folder: &str| {
+        let options = ["--all-images", "--create-repository", "--temp-dir", folder];
+        let cost = Cost::of(&ecr, &[&[archive.as_str(), prefix], &options[..]].concat());
+        assert_eq!(cost.asked().iter().filter(|it| **it == "ecr:CompleteLayerUpload").count(), 3 * names.len());
+        cost
+    };
+    // Temporary files of the system may be in memory, where none is written.
+    push("one/", env!("CARGO_TARGET_TMPDIR")).has_read(shared.len() as u64);
+    // Without a file it is compressed for each.
+    push("other/", &ecr.env.scratch("missing")).has_read(6 * shared.len() as u64);
 }

@@ -16,9 +16,14 @@ const SHARED: usize = 3;
 
 /// Writes a docker save of images with these names. They share layers, and each has one of its own.
 fn save(env: &TestEnv, names: &[String]) -> String {
+    let shared: Vec<_> = (0..SHARED).map(|n| tar_of("base", &prose(n as u64 + 1, 90_000))).collect();
+    save_with(env, names, &shared)
+}
+
+/// Writes a docker save of images with these names, which have these layers, and each one of its own.
+pub(crate) fn save_with(env: &TestEnv, names: &[String], shared: &[Vec<u8>]) -> String {
     let path = env.scratch("images.tar");
     let mut tar = tar::Builder::new(File::create(&path).unwrap());
-    let shared: Vec<_> = (0..SHARED).map(|n| tar_of("base", &prose(n as u64 + 1, 90_000))).collect();
     let layer_name = |n: usize| format!("base-{n}/layer.tar");
     shared.iter().enumerate().for_each(|(n, layer)| add(&mut tar, &layer_name(n), layer));
     let mut list = Vec::new();
@@ -29,7 +34,7 @@ fn save(env: &TestEnv, names: &[String]) -> String {
             json!({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": diff_ids}});
         add(&mut tar, &format!("{at}/layer.tar"), &own);
         add(&mut tar, &format!("{at}.json"), config.to_string().as_bytes());
-        let layers: Vec<_> = (0..SHARED).map(layer_name).chain([format!("{at}/layer.tar")]).collect();
+        let layers: Vec<_> = (0..shared.len()).map(layer_name).chain([format!("{at}/layer.tar")]).collect();
         list.push(json!({"Config": format!("{at}.json"), "RepoTags": [name], "Layers": layers}));
     }
     add(&mut tar, "manifest.json", Value::from(list).to_string().as_bytes());

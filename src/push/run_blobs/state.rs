@@ -153,7 +153,7 @@ impl State {
         id
     }
 
-    /// Notes which blobs a push needs. Returns whether a push to another repository may share them.
+    /// Notes which blobs a push needs. Returns whether another repository may have or get one of them.
     pub(super) fn need(&mut self, push: PushId, keys: &[BlobKey]) -> bool {
         let order = self.next_order;
         let Some(own) = self.pushes.get_mut(&push) else { return false };
@@ -162,6 +162,12 @@ impl State {
             self.next_order += 1;
         }
         own.needed.extend(keys);
+        self.is_shared(push, keys)
+    }
+
+    /// Returns whether another repository may have or get one of these blobs.
+    pub(super) fn is_shared(&mut self, push: PushId, keys: &[BlobKey]) -> bool {
+        let Some(own) = self.pushes.get(&push) else { return false };
         let repository = own.repository.clone();
         let is_needed_by =
             |other: &Push| other.repository != repository && keys.iter().any(|key| other.needed.contains(key));
