@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::thread;
 
 use tokio::sync::mpsc;
 
@@ -10,9 +11,9 @@ use super::context::Run;
 use super::plan::PlannedLayer;
 use super::shared_layers::SharedLayers;
 use super::small_layers::{Gathering, SmallLayers};
-use super::spool::Sent;
+use super::spool::{Sent, SpoolWriter, SpooledLayer};
 use super::{Event, Events};
-use crate::compress::{LayerSummary, Pool, ReadTimeline, compress};
+use crate::compress::{DataBlock, LayerSummary, Pool, ReadTimeline, compress};
 use crate::error::{Advice, Code, Error, Kind, Result};
 use crate::registry::{LayerData, LayerStream};
 
@@ -61,11 +62,7 @@ impl LayerReader {
     /// Starts to read a layer into `sender`: from the archive, or from the file of one that several images have.
     pub(super) fn read_into(&self, layer: &PlannedLayer, sender: mpsc::Sender<LayerData>) {
         let mut producer = self.producer(layer, sender);
-        let file = self.shared.open(layer, || {
-            let (producer, receiver) = self.produce(layer);
-            tokio::task::spawn_blocking(|| producer.run_from_archive());
-            receiver
-        });
+        let file = self.shared.open(layer, |file| self.fill(layer, file));
         tokio::task::spawn_blocking(move || {
             if let Some(file) = file {
                 let shared = &producer.reader.shared;
@@ -78,8 +75,57 @@ impl LayerReader {
                     }
                 }
             }
-            producer.run_from_archive();
+            let bytes = producer.layer.layer.bytes.clone();
+            if bytes.is_consumed() {
+                producer.fail(gone(&producer.layer));
+            } else {
+                // The consumers get the error, too.
+                let _reported = producer.run(&mut bytes.reader());
+            }
         });
+    }
+
+    /// Starts to compress a layer into a file.
+    ///
+    /// # Errors
+    /// If no thread can be started. It is not one of the runtime: where these are few, all of them may wait for this one.
+    fn fill(&self, layer: &PlannedLayer, file: &Arc<SpooledLayer>) -> io::Result<()> {
+        let (reader, layer, mut writer) = (self.clone(), layer.clone(), SpoolWriter::new(file));
+        let fill = move || {
+            let bytes = layer.layer.bytes.clone();
+            if let Some(end) = reader.compress(&layer, &mut bytes.reader(), |block| writer.write(block)) {
+                writer.end(end);
+            }
+        };
+        thread::Builder::new().name("layer".into()).spawn(fill).map(drop)
+    }
+
+    /// Reads `bytes` to their end, once, and passes the layer to `take`. Returns `None` if that breaks.
+    fn compress(
+        &self,
+        planned: &PlannedLayer,
+        bytes: &mut dyn Read,
+        mut take: impl FnMut(DataBlock) -> ControlFlow<()> + Send,
+    ) -> Option<Result<LayerSummary>> {
+        let PlannedLayer { layer, spec, .. } = planned;
+        let timeline = Arc::new(ReadTimeline::start());
+        (self.events)(Event::LayerReading { layer: planned.named(), timeline: Arc::clone(&timeline) });
+        let watched = Watched { bytes, timeline: &timeline };
+        let mut gathering = Gathering::of(planned);
+        let compressed = compress(watched, layer.bytes.len(), *spec, &self.pool, |block| {
+            gathering.add(&block.bytes);
+            timeline.blocked(|| take(block))
+        });
+        timeline.end();
+        let end = match compressed {
+            Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return None,
+            Err(error) => Err(nothing_tagged(layer.unreadable(error))),
+            Ok(summary) => layer.check(*spec, &summary).map(|()| summary).map_err(nothing_tagged),
+        };
+        if let Ok(summary) = end {
+            self.small.retain(planned, gathering, summary);
+        }
+        Some(end)
     }
 }
 
@@ -93,50 +139,26 @@ pub(super) struct LayerProducer {
 }
 
 impl LayerProducer {
-    /// Reads the layer from the archive, as [`run`](Self::run) does.
-    fn run_from_archive(self) {
-        let bytes = self.layer.layer.bytes.clone();
-        if bytes.is_consumed() {
-            self.fail(gone(&self.layer));
-        } else {
-            // The consumers get the error, too.
-            let _reported = self.run(&mut bytes.reader());
-        }
-    }
-
     /// Reads `bytes` to their end, once, and sends the layer. Stops reading when no target takes it any more.
     ///
     /// # Errors
     /// If the bytes cannot be read, or are not those that the archive promised.
     pub(super) fn run(self, bytes: &mut dyn Read) -> Result<()> {
-        let PlannedLayer { layer, spec, .. } = &self.layer;
-        let timeline = Arc::new(ReadTimeline::start());
-        (self.reader.events)(Event::LayerReading { layer: self.layer.named(), timeline: Arc::clone(&timeline) });
-        let watched = Watched { bytes, timeline: &timeline };
-        let (mut gathering, mut skip) = (Gathering::of(&self.layer), self.skip);
-        let compressed = compress(watched, layer.bytes.len(), *spec, &self.reader.pool, |mut piece| {
-            gathering.add(&piece.bytes);
-            let skipped = skip.min(piece.bytes.len() as u64);
+        let mut skip = self.skip;
+        let end = self.reader.compress(&self.layer, bytes, |mut block| {
+            let skipped = skip.min(block.bytes.len() as u64);
             skip -= skipped;
             // At most the length, which is a usize.
-            drop(piece.bytes.split_to(skipped as usize));
-            if piece.bytes.is_empty() {
+            drop(block.bytes.split_to(skipped as usize));
+            if block.bytes.is_empty() {
                 return ControlFlow::Continue(());
             }
-            match timeline.blocked(|| self.sender.blocking_send(LayerData::Data(piece))) {
+            match self.sender.blocking_send(LayerData::Data(block)) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_closed) => ControlFlow::Break(()),
             }
         });
-        timeline.end();
-        let end = match compressed {
-            Err(stopped) if stopped.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            Err(error) => Err(nothing_tagged(layer.unreadable(error))),
-            Ok(summary) => layer.check(*spec, &summary).map(|()| summary).map_err(nothing_tagged),
-        };
-        if let Ok(summary) = end {
-            self.reader.small.retain(&self.layer, gathering, summary);
-        }
+        let Some(end) = end else { return Ok(()) };
         self.end(end.clone());
         end.map(drop)
     }
@@ -159,7 +181,7 @@ impl LayerProducer {
 impl Drop for LayerProducer {
     /// Sends an error after a panic: a stream that just ends means an interruption.
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             self.fail(Error::internal(format!("reading layer {} failed", self.layer.label())));
         }
     }
@@ -233,7 +255,7 @@ mod tests {
         let layer = planned(layer(1), &[]);
         let reader = reader(|_| {});
         let (producer, mut receiver) = reader.produce(&layer);
-        let reading = std::thread::spawn(move || producer.run(&mut Broken));
+        let reading = thread::spawn(move || producer.run(&mut Broken));
         assert!(reading.join().is_err());
         let Some(LayerData::Failed(error)) = receiver.blocking_recv() else { panic!("nothing is reported") };
         assert_eq!(error.kind(), Kind::Internal);

@@ -3,19 +3,18 @@
 //! There, each repository gets its own copy, and 60 images of a bundle would compress their base layers 60 times. The files are
 //! only a shortcut. Where one cannot be written or read, layers are compressed again.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::plan::PlannedLayer;
 use super::spool::SpooledLayer;
 use crate::compress::{CompressionSpec, Pool};
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::file;
-use crate::registry::LayerData;
 use crate::reuse::Recent;
 use crate::sync::lock;
 
@@ -52,11 +51,11 @@ impl SharedLayers {
         Self { folder, pool: Arc::clone(pool), layers: Mutex::new(Recent::new(MOST)), is_off: AtomicBool::new(false) }
     }
 
-    /// Returns the file of a layer, if it has one or gets one. `read` starts to compress the layer.
+    /// Returns the file of a layer, if it has one or gets one. `fill` starts to compress the layer into it.
     pub(super) fn open(
         &self,
         layer: &PlannedLayer,
-        read: impl FnOnce() -> mpsc::Receiver<LayerData>,
+        fill: impl FnOnce(&Arc<SpooledLayer>) -> io::Result<()>,
     ) -> Option<Arc<SpooledLayer>> {
         let identity = layer.identity().filter(|_| is_worth_a_file(layer) && !self.is_off.load(Ordering::Relaxed))?;
         let mut layers = lock(&self.layers);
@@ -70,7 +69,7 @@ impl SharedLayers {
         while layers.values().filter_map(|entry| entry.retained.as_ref()).map(|file| file.len()).sum::<u64>() >= LIMIT
             && layers.evict()
         {}
-        match self.create(layer, read) {
+        match self.create(layer, fill) {
             Ok(file) => {
                 let entry = Entry { file: Arc::downgrade(&file), retained: None };
                 *layers.get_or_insert(&identity, Entry::default) = entry;
@@ -103,14 +102,15 @@ impl SharedLayers {
     fn create(
         &self,
         layer: &PlannedLayer,
-        read: impl FnOnce() -> mpsc::Receiver<LayerData>,
+        fill: impl FnOnce(&Arc<SpooledLayer>) -> io::Result<()>,
     ) -> Result<Arc<SpooledLayer>, Error> {
         let (what, len) = (format!("layer {}", layer.label()), layer.layer.bytes.len());
         let layer = SpooledLayer::create(what, &self.folder, len, &self.pool)?;
         if file::is_in_memory(layer.file()) {
             return Err(Error::input(format!("the temporary folder {} is in memory", self.folder.display())));
         }
-        layer.fill(read());
+        let why = |error: io::Error| Error::new(Kind::Unavailable, "no thread can be started").because(error);
+        fill(&layer).map_err(why)?;
         Ok(layer)
     }
 
@@ -130,10 +130,13 @@ fn is_worth_a_file(layer: &PlannedLayer) -> bool {
 mod tests {
     use std::io::Write as _;
 
+    use tokio::sync::mpsc;
+
     use super::*;
     use crate::compress::{ByteSource, DataBlock, LayerSummary};
     use crate::oci::DiffId;
     use crate::push::fixtures::{self, counting_reader, planned};
+    use crate::registry::LayerData;
 
     /// A layer of 3 MiB in a file.
     fn layer(is_shared: bool) -> PlannedLayer {
@@ -186,7 +189,13 @@ mod tests {
         let expected = all(reader.read(&layer(false))).await;
         let layer = layer(true);
         let (sender, receiver) = mpsc::channel(1);
-        let file = reader.shared.open(&layer, || receiver).unwrap();
+        let file = reader
+            .shared
+            .open(&layer, |file| {
+                file.fill(receiver);
+                Ok(())
+            })
+            .unwrap();
         let (begins, rest) = (reader.read(&layer), reader.read(&layer));
         let bytes = expected.0[..1000].to_vec().into();
         sender.send(LayerData::Data(DataBlock { bytes, position: 1000 })).await.unwrap();
@@ -199,14 +208,14 @@ mod tests {
         assert_eq!(readings.load(Ordering::Relaxed), 3);
         // The next one tries a file again.
         assert_eq!(all(reader.read(&layer)).await, expected);
-        assert!(!std::ptr::eq(&*reader.shared.open(&layer, || panic!("it is there")).unwrap(), &*file));
+        assert!(!std::ptr::eq(&*reader.shared.open(&layer, |_| panic!("it is there")).unwrap(), &*file));
     }
 
     #[tokio::test]
     async fn a_folder_that_takes_no_file_is_not_tried_again() {
         let shared = SharedLayers::new("/nowhere/at/all".into(), &Arc::new(Pool::start(1)));
         for _ in 0..2 {
-            assert!(shared.open(&layer(true), || panic!("nothing is read")).is_none());
+            assert!(shared.open(&layer(true), |_| panic!("nothing is read")).is_none());
         }
         assert!(shared.is_off.load(Ordering::Relaxed));
     }

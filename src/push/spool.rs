@@ -2,6 +2,7 @@
 //! lose a broken upload or turn out to take no chunks, or one that several images have.
 
 use std::fs::File;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,29 +56,24 @@ impl SpooledLayer {
         Ok(Arc::new(Self { what, folder, file, pool, blocks, has_no_space }))
     }
 
-    /// Starts to write the data of `receiver`. It stops when nobody else has the layer any more.
-    pub(super) fn fill(self: &Arc<Self>, receiver: mpsc::Receiver<LayerData>) {
-        let writer = Arc::clone(self);
-        tokio::task::spawn_blocking(move || writer.blocks.finish(writer.write(receiver)));
-    }
-
-    fn write(self: &Arc<Self>, mut receiver: mpsc::Receiver<LayerData>) -> Result<LayerSummary> {
-        let mut end = 0;
-        loop {
-            if Arc::strong_count(self) == 1 {
-                return Err(Error::interrupted());
-            }
-            match receiver.blocking_recv() {
-                Some(LayerData::Data(DataBlock { bytes, position })) => {
-                    self.append(end, &bytes).inspect_err(|_| self.has_no_space.store(true, Ordering::Relaxed))?;
-                    end += bytes.len() as u64;
-                    self.blocks.push((end, position));
+    /// Starts to write the data of `receiver`.
+    pub(super) fn fill(self: &Arc<Self>, mut receiver: mpsc::Receiver<LayerData>) {
+        let mut writer = SpoolWriter::new(self);
+        tokio::task::spawn_blocking(move || {
+            let end = loop {
+                match receiver.blocking_recv() {
+                    Some(LayerData::Data(block)) => {
+                        if writer.write(block).is_break() {
+                            return;
+                        }
+                    }
+                    Some(LayerData::End(summary)) => break Ok(summary),
+                    Some(LayerData::Failed(error)) => break Err(error),
+                    None => break Err(Error::interrupted()),
                 }
-                Some(LayerData::End(summary)) => return Ok(summary),
-                Some(LayerData::Failed(error)) => return Err(error),
-                None => return Err(Error::interrupted()),
-            }
-        }
+            };
+            writer.end(end);
+        });
     }
 
     /// Writes the next bytes after the first `written`. Others read meanwhile, so the file's cursor is not used.
@@ -152,6 +148,53 @@ impl SpooledLayer {
         block.read_block(&self.pool).map_err(|error| {
             Error::input(format!("the temporary file of {} cannot be read back", self.what)).because(error)
         })
+    }
+}
+
+/// What writes a layer. When it is dropped before its end, the layer has failed.
+pub(super) struct SpoolWriter {
+    layer: Arc<SpooledLayer>,
+    written: u64,
+    is_ended: bool,
+}
+
+impl SpoolWriter {
+    /// Creates the only writer of a layer.
+    pub(super) fn new(layer: &Arc<SpooledLayer>) -> Self {
+        Self { layer: Arc::clone(layer), written: 0, is_ended: false }
+    }
+
+    /// Writes the next bytes. Breaks if that fails, or if nobody else has the layer any more.
+    pub(super) fn write(&mut self, DataBlock { bytes, position }: DataBlock) -> ControlFlow<()> {
+        if Arc::strong_count(&self.layer) == 1 {
+            return ControlFlow::Break(());
+        }
+        if let Err(error) = self.layer.append(self.written, &bytes) {
+            self.layer.has_no_space.store(true, Ordering::Relaxed);
+            self.set_end(Err(error));
+            return ControlFlow::Break(());
+        }
+        self.written += bytes.len() as u64;
+        self.layer.blocks.push((self.written, position));
+        ControlFlow::Continue(())
+    }
+
+    /// Ends the layer.
+    pub(super) fn end(mut self, end: Result<LayerSummary>) {
+        self.set_end(end);
+    }
+
+    fn set_end(&mut self, end: Result<LayerSummary>) {
+        self.is_ended = true;
+        self.layer.blocks.finish(end);
+    }
+}
+
+impl Drop for SpoolWriter {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.set_end(Err(Error::interrupted()));
+        }
     }
 }
 

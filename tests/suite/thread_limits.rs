@@ -6,12 +6,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use ecr_push::sandbox::{Asks, Rules, TokenService};
+use ecr_push::sandbox::{Asks, BlobMounting, Rules, TokenService};
 
+use super::archive_builder::{prose, tar_of};
 use super::archive_contents::Source;
 use super::docker_registry::{not_run, second_opinion};
 use super::ecr::Ecr;
 use super::harness::{Run, Running, show, testdata};
+use super::shared_layers::save_with;
 use super::stored_image::StoredImage;
 
 const ARCHIVE: &str = "docker-20.10-save.tar";
@@ -91,6 +93,25 @@ fn a_stream_into_several_targets_works_with_few_threads() {
         for repository in ["team/app", "team/other"] {
             StoredImage::of_sandbox(&ecr, repository, &threads.to_string()).is(&Source::read(&archive, 0));
         }
+    }
+}
+
+#[test]
+fn a_bundle_with_shared_layers_works_with_few_threads() {
+    if !may_become_another() {
+        return;
+    }
+    let ecr = Ecr::with(&[], Rules { blob_mounting: BlobMounting::Disabled, ..Rules::default() });
+    // Large enough for temporary files.
+    let shared: Vec<_> = (1..4).map(|n| tar_of("base", &prose(n, 3 << 19))).collect();
+    let names: Vec<_> = (0..6).map(|n| format!("app-{n}:1")).collect();
+    let archive = save_with(&ecr.env, &names, &shared);
+    let folder = ecr.env.folder();
+    for threads in [6, 8, 12, 20, 40] {
+        let prefix = format!("with-{threads}/");
+        let options = ["--all-images", "--create-repository", "--temp-dir", folder.as_str()];
+        let command = ecr.command(&[&[archive.as_str(), prefix.as_str()], &options[..]].concat());
+        limited(&ecr, threads, command, Stdio::null()).succeeds();
     }
 }
 

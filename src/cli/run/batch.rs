@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::frame::Frame;
-use super::many::{Pushes, events_of_many, read_list};
+use super::many::{Pushes, THREADS, events_of_many, read_list};
 #[cfg(feature = "sandbox")]
 use super::sandbox;
 use super::threads;
@@ -29,7 +29,7 @@ pub(super) fn run(args: BatchArgs) -> Result<ExitCode> {
     let largest = batch.lines.iter().max_by_key(|line| line.request.targets.len());
     let request = largest.map_or_else(|| PushRequest::new(Source::StandardInput, []), |line| line.request.clone());
     let Some(options) = batch.options.values_mut().next() else { return Ok(ExitCode::SUCCESS) };
-    let runtime = threads::for_push(&request, &mut options.layers)?;
+    let runtime = threads::for_push(&request, &mut options.layers, THREADS)?;
     let (concurrency, large, threads) =
         (options.layers.concurrency, options.layers.large_concurrency, options.layers.threads);
     for options in batch.options.values_mut() {

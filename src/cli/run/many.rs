@@ -24,6 +24,9 @@ use crate::output::log::{Entry, LogFormat, Verbosity};
 use crate::output::report::{self, ImageCounts, PlannedTotals, RunInfo, Totals};
 use crate::push::{Event, Events, Outcome, TagState, TargetOutcome};
 
+/// How many threads a run starts beside those of its pushes.
+pub(super) const THREADS: usize = 1;
+
 /// The largest list or batch, in bytes.
 const MAX_LIST: u64 = 64 << 20;
 
@@ -89,7 +92,7 @@ impl<'a> Pushes<'a> {
     /// the name of its image.
     ///
     /// # Errors
-    /// If a result cannot be serialized, which is a bug.
+    /// If no thread can be started, or if a result cannot be serialized, which is a bug.
     pub(super) async fn run<F>(mut self, mut jobs: impl ExactSizeIterator<Item = F>) -> Result<ExitCode>
     where
         F: Future<Output = (String, Outcome)> + Send + 'static,
@@ -98,7 +101,7 @@ impl<'a> Pushes<'a> {
         let text = format!("{}: {} to push", self.source, images(self.images.all));
         let entry = Entry::info("images", text).with("archive", self.source.as_str()).with("images", self.images.all);
         frame.log().log(&entry);
-        let results = ResultWriter::start();
+        let results = ResultWriter::start()?;
         let mut pushing = JoinSet::new();
         loop {
             let is_over = frame.cancel.is_cancelled() || (self.fail_fast && self.images.failed > 0);
@@ -275,9 +278,9 @@ struct ResultWriter {
 }
 
 impl ResultWriter {
-    fn start() -> Self {
+    fn start() -> Result<Self> {
         let ((sender, mut lines), (written, done)) = (mpsc::channel::<String>(1), oneshot::channel());
-        std::thread::spawn(move || {
+        let writing = move || {
             let mut write = || -> io::Result<()> {
                 let stdout = file::standard_output()?;
                 while let Some(line) = lines.blocking_recv() {
@@ -286,8 +289,9 @@ impl ResultWriter {
                 Ok(())
             };
             let _unread = written.send(write());
-        });
-        Self { sender, done }
+        };
+        std::thread::Builder::new().name("results".into()).spawn(writing).map_err(threads::too_few)?;
+        Ok(Self { sender, done })
     }
 
     /// Waits until there is space for a line. `None` once stdout cannot be written.

@@ -8,7 +8,7 @@ use super::files::{Claims, clear};
 use super::password::password_of;
 use super::pipeline::CiOutput;
 use super::stderr::{error_text, print, print_result, style, text_writer};
-use super::{batch, bundle, inspect, push, tag, threads};
+use super::{batch, bundle, inspect, many, push, tag, threads};
 use crate::cli::azure_task::AzureTask;
 use crate::cli::error_sinks::{ErrorSinks, error_sinks};
 use crate::cli::files::OutputFile;
@@ -50,7 +50,8 @@ fn run(command: Command) -> Result<ExitCode> {
             push.options.registries.login = push.username.take().map(password).transpose()?;
             // Before there is a handler of signals: nothing has begun that would have to end in good order.
             let listed = push.bundle.as_ref().map(bundle::listed).transpose()?.flatten();
-            let runtime = threads::for_push(&push.request, &mut push.options.layers)?;
+            let others = if push.bundle.is_some() { many::THREADS } else { 0 };
+            let runtime = threads::for_push(&push.request, &mut push.options.layers, others)?;
             let done = match push.bundle.take() {
                 Some(bundle) => threads::run(&runtime, bundle::run(*push, bundle, listed)),
                 None => threads::run(&runtime, push::run(*push)),

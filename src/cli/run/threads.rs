@@ -24,18 +24,19 @@ const MOST_WORKERS: usize = 8;
 /// Threads that wait for something other than a layer: an archive that is streamed, and a name server or a file.
 const BESIDE_LAYERS: usize = 2;
 
-/// Starts the runtime of a push, and has fewer layers under way where there are few threads.
+/// Starts the runtime of pushes, and has fewer layers under way where there are few threads. So many `others` stay free for the
+/// run.
 ///
 /// # Errors
 /// If there are too few for one layer.
-pub(super) fn for_push(request: &PushRequest, options: &mut LayerOptions) -> Result<Runtime> {
+pub(super) fn for_push(request: &PushRequest, options: &mut LayerOptions, others: usize) -> Result<Runtime> {
     let workers = workers();
     let layers = options.concurrency.max(1);
     // A layer is read on a thread, and sent on another one where there is one.
     let all = workers.saturating_add(layers.saturating_mul(2)).saturating_add(options.threads + BESIDE_LAYERS + 1);
-    let wanted = all.min(ENOUGH);
-    let available = available(wanted)?;
-    if available == wanted {
+    let wanted = all.min(ENOUGH) + others;
+    let available = available(wanted)?.saturating_sub(others);
+    if available + others == wanted {
         return start(Builder::new_multi_thread().worker_threads(workers));
     }
     // Each target may read a layer for itself; what is streamed is written to a file by one more thread.
@@ -100,7 +101,8 @@ fn start(builder: &mut Builder) -> Result<Runtime> {
     builder.enable_all().build().map_err(too_few)
 }
 
-fn too_few(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+/// Returns the error of a thread that cannot be started.
+pub(super) fn too_few(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::new(Kind::Unavailable, "cannot start: the limit of threads or processes is too low")
         .code(Code::ResourcesExhausted)
         .because(why)
