@@ -269,3 +269,21 @@ fn a_layer_that_images_share_is_read_once_though_each_repository_gets_a_copy() {
     // Without a file it is compressed for each.
     push("other/", &ecr.env.scratch("missing")).has_read(6 * shared.len() as u64);
 }
+
+#[test]
+fn a_layer_of_several_archives_is_read_twice_at_most() {
+    let ecr = Ecr::with(&[], Rules { blob_mounting: BlobMounting::Disabled, ..Rules::default() });
+    let shared = archive_builder::tar_of("base", &vec![7; 8 << 20]);
+    let lines = (0..6).map(|n| {
+        let archive = save_with(&ecr.env, &[format!("app-{n}:1")], std::slice::from_ref(&shared));
+        let path = ecr.env.scratch(&format!("{n}.tar"));
+        std::fs::rename(archive, &path).unwrap();
+        format!("{path} copies/app-{n}:1\n")
+    });
+    let batch = ecr.env.scratch("batch.txt");
+    let lines: String = lines.collect();
+    std::fs::write(&batch, lines).unwrap();
+    let cost = Cost::of(&ecr, &["batch", &batch, "--create-repository", "--temp-dir", env!("CARGO_TARGET_TMPDIR")]);
+    // The first push may not know of the others yet.
+    assert!(cost.read < 2 * shared.len() as u64 + BESIDE, "{} bytes were read", cost.read);
+}
