@@ -11,27 +11,22 @@ const SYMBOLS: usize = 286;
 /// At least two symbols get a code, even if they do not occur, so that the code is always complete. The lengths are optimal
 /// unless `limit` shortens one.
 pub(super) fn code_lengths(counts: &[u32], limit: usize, lengths: &mut [u8]) {
-    // Count and symbol are one number, so that symbols are sorted by count, then by symbol.
+    // Count and symbol are one number, so that symbols are sorted by count, then by symbol. A symbol that does not occur is
+    // overwritten by the next one: no branch, which would be hard to predict.
     let mut sorted = [0; SYMBOLS];
     let mut n = 0;
-    let unused = (0..).zip(counts).filter(|(_, count)| **count == 0).map(|(symbol, _)| (symbol, 1));
-    let used = (0..).zip(counts).filter(|(_, count)| **count > 0).map(|(symbol, count)| (symbol, *count));
-    let missing = 2_usize.saturating_sub(used.clone().count());
-    for (symbol, count) in used.chain(unused.take(missing)) {
+    for (symbol, count) in (0..).zip(counts) {
         sorted[n] = count << SYMBOL_BITS | symbol;
+        n += usize::from(*count > 0);
+    }
+    let unused = (0..).zip(counts).filter(|(_, count)| **count == 0).map(|(symbol, _)| symbol);
+    for symbol in unused.take(2_usize.saturating_sub(n)) {
+        sorted[n] = 1 << SYMBOL_BITS | symbol;
         n += 1;
     }
     let sorted = &mut sorted[..n];
     sorted.sort_unstable();
-    let mut depths = [0; SYMBOLS];
-    for (depth, entry) in depths.iter_mut().zip(sorted.iter()) {
-        *depth = entry >> SYMBOL_BITS;
-    }
-    minimum_redundancy(&mut depths[..n]);
-    let mut per_length = [0; LONGEST + 1];
-    for depth in &depths[..n] {
-        per_length[limit.min(*depth as usize)] += 1;
-    }
+    let mut per_length = minimum_redundancy(sorted, limit);
     make_complete(&mut per_length[..=limit]);
     // The rarest symbols get the longest codes.
     lengths.fill(0);
@@ -60,53 +55,45 @@ fn make_complete(per_length: &mut [usize]) {
     }
 }
 
-/// Replaces weights, at least two in ascending order, with the lengths of their codes.
+/// Returns the number of codes of each length for symbols, at least two in ascending order of their counts. Lengths beyond
+/// `limit` are counted as `limit`.
 ///
-/// The three loops are those of Moffat and Katajainen, In-Place Calculation of Minimum-Redundancy Codes, 1995. The first joins
-/// the two lightest nodes and replaces each with its parent, the second replaces parents with the depths of inner nodes, and
-/// the third replaces these with the depths of leaves.
-fn minimum_redundancy(a: &mut [u32]) {
-    let n = a.len();
-    a[0] += a[1];
-    let (mut root, mut leaf) = (0, 2);
-    for next in 1..n - 1 {
-        if leaf >= n || a[root] < a[leaf] {
-            a[next] = a[root];
-            a[root] = next as u32;
-            root += 1;
-        } else {
-            a[next] = a[leaf];
-            leaf += 1;
-        }
-        if leaf >= n || (root < next && a[root] < a[leaf]) {
-            a[next] += a[root];
-            a[root] = next as u32;
-            root += 1;
-        } else {
-            a[next] += a[leaf];
-            leaf += 1;
-        }
+/// It joins the two lightest nodes until one is left, as Moffat and Katajainen do (In-Place Calculation of Minimum-Redundancy
+/// Codes, 1995). Which of a leaf and an inner node is the lighter one cannot be predicted, so that no branch depends on it.
+fn minimum_redundancy(sorted: &[u32], limit: usize) -> [usize; LONGEST + 1] {
+    const NONE: u32 = u32::MAX;
+    let n = sorted.len();
+    let (mut leaves, mut inner, mut parents) = ([NONE; SYMBOLS + 2], [NONE; SYMBOLS], [0_usize; SYMBOLS]);
+    for (leaf, entry) in leaves.iter_mut().zip(sorted) {
+        *leaf = entry >> SYMBOL_BITS;
     }
-    a[n - 2] = 0;
-    for next in (0..n - 2).rev() {
-        a[next] = a[a[next] as usize] + 1;
-    }
-    let (mut available, mut used, mut depth) = (1, 0, 0);
-    let (mut root, mut next) = (n as isize - 2, n as isize - 1);
-    while available > 0 {
-        while root >= 0 && a[root as usize] == depth {
-            used += 1;
-            root -= 1;
+    let (mut leaf, mut node) = (0, 0);
+    for next in 0..n - 1 {
+        let mut weight = 0;
+        for _ in 0..2 {
+            let (a, b) = (leaves[leaf], inner[node]);
+            weight += a.min(b);
+            // Overwritten if the leaf is taken.
+            parents[node] = next;
+            node += usize::from(b < a);
+            leaf += usize::from(b >= a);
         }
-        while available > used {
-            a[next as usize] = depth;
-            next -= 1;
-            available -= 1;
-        }
-        available = 2 * used;
-        depth += 1;
-        used = 0;
+        inner[next] = weight;
     }
+    // Depths take the place of parents. A depth with k inner nodes has 2k nodes below.
+    let mut depths = parents;
+    let mut per_depth = [0; SYMBOLS];
+    depths[n - 2] = 0;
+    per_depth[0] = 1;
+    for node in (0..n - 2).rev() {
+        depths[node] = depths[depths[node]] + 1;
+        per_depth[depths[node]] += 1;
+    }
+    let mut per_length = [0; LONGEST + 1];
+    for (depth, pair) in (1..n).zip(per_depth.windows(2)) {
+        per_length[limit.min(depth)] += 2 * pair[0] - pair[1];
+    }
+    per_length
 }
 
 /// Returns the canonical codes of `lengths`, their bits reversed for the bit writer (RFC 1951, 3.2.2 and 3.1.1).
