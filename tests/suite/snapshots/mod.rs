@@ -16,7 +16,9 @@ mod pushes;
 mod screens;
 
 /// What differs from run to run: what it is, the words around it, and what stands there instead.
-const DIFFERENT: [(&str, &str, &str); 9] = [
+const DIFFERENT: [(&str, &str, &str); 10] = [
+    // On a busy machine any run may take longer than that.
+    ("lines every five seconds", HEARTBEATS, ""),
     ("ports", r"\b((?:1?2)?7\.0\.0\.1):\d{5}\b", "${1}:PORT"),
     ("times", r"(; |\| )(about )?[0-9.]+ (ms|s)\b", "${1}${2}TIME"),
     ("times of a page", r"(?m)^( *| *\d of \d targets failed\. )[0-9.]+ (ms|s) in total\.$", "${1}TIME in total."),
@@ -27,6 +29,10 @@ const DIFFERENT: [(&str, &str, &str); 9] = [
     ("seconds of reports", r#""((?:saved_)?seconds(?:_saved)?)":( ?)[0-9.]+"#, r#""${1}":${2}SECONDS"#),
     ("request IDs", r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "REQUEST-ID"),
 ];
+
+/// How far a push is, why it waits, and for how long it has been doing something.
+const HEARTBEATS: &str =
+    r"(?m)^(.* sent.*, \d+ of \d+ uploads done, .*|retry \d of \d in \d+ (second|minute)s?: .*|[a-z].* \(\d+ s\))\n";
 
 /// All output of a run.
 pub(crate) struct Snapshot {
