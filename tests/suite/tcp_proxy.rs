@@ -19,8 +19,8 @@ pub(crate) enum Way {
     CutAfter(u64),
     /// It carries a step of so many bytes, waits, and carries the next.
     Slow(usize, Duration),
-    /// The same, until so many bytes were carried in all.
-    SlowUntil(usize, Duration, u64),
+    /// The same, until the client has closed a connection that carried more than so many bytes.
+    SlowUntilClosed(usize, Duration, u64),
     /// The connection that carries a byte after so many in all stands still from then on.
     StandStill(u64),
     /// So many connections, the first, break after so many bytes.
@@ -123,7 +123,8 @@ async fn carry(
     counts: &Counts,
     [carried, went]: [&AtomicU64; 2],
 ) {
-    let mut bytes = vec![0; if let Way::Slow(step, _) | Way::SlowUntil(step, ..) = way { step } else { 32 << 10 }];
+    let mut bytes =
+        vec![0; if let Way::Slow(step, _) | Way::SlowUntilClosed(step, ..) = way { step } else { 32 << 10 }];
     let mut here = 0;
     loop {
         let limit = match way {
@@ -133,7 +134,12 @@ async fn carry(
         };
         let room = limit.saturating_sub(here).max(1);
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
-        let Ok(read @ 1..) = from.read(&mut bytes[..room]).await else { return };
+        let Ok(read @ 1..) = from.read(&mut bytes[..room]).await else {
+            if matches!(way, Way::SlowUntilClosed(_, _, least) if here > least) {
+                counts.breaks.fetch_add(1, Ordering::SeqCst);
+            }
+            return;
+        };
         let garbled = match way {
             Way::Garble(at) if (here..here + read as u64).contains(&at) => usize::try_from(at - here).ok(),
             Way::GarbleAnswer(at) if went.load(Ordering::SeqCst) >= at => Some(read / 2),
@@ -154,7 +160,7 @@ async fn carry(
                 return;
             }
             Way::Slow(_, pause) => tokio::time::sleep(pause).await,
-            Way::SlowUntil(_, pause, bytes) if carried.load(Ordering::SeqCst) < bytes => {
+            Way::SlowUntilClosed(_, pause, _) if counts.breaks.load(Ordering::SeqCst) == 0 => {
                 tokio::time::sleep(pause).await;
             }
             Way::StandStill(limit)
