@@ -11,7 +11,7 @@ use std::io::{self, Read};
 use std::ops::ControlFlow;
 
 use super::block_compressor::BlockCompressor;
-use super::buffer::{BLOCK_SIZE, Buffer, BufferStock};
+use super::buffer::{BLOCK_SIZE, Buffer, BufferStock, resize};
 use super::hash::Hasher;
 use super::output::{BlockStart, DataBlock, LayerOutput, LayerSummary};
 use super::pool::{Permit, Pool, ThreadPanicked};
@@ -34,7 +34,7 @@ impl<R: Read> LayerInput<R> {
     pub(super) fn read(&mut self, stock: &BufferStock) -> io::Result<Buffer> {
         let left = usize::try_from(self.len - self.position).unwrap_or(BLOCK_SIZE);
         let mut block = stock.take();
-        block.resize(left.min(BLOCK_SIZE), 0);
+        resize(&mut block, left.min(BLOCK_SIZE));
         self.bytes.read_exact(&mut block)?;
         self.position += block.len() as u64;
         Ok(block)

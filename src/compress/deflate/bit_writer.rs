@@ -1,5 +1,7 @@
 //! Writing of bits, the least significant one first (RFC 1951, 3.1.1).
 
+use crate::compress::buffer::resize;
+
 /// Appends bits to bytes. Up to seven bits are kept until they fill a byte.
 pub(super) struct BitWriter<'a> {
     out: &'a mut Vec<u8>,
@@ -45,7 +47,7 @@ impl<'a> BitWriter<'a> {
     #[inline(always)]
     pub(super) fn put_tokens(&mut self, tokens: &[u32], total: usize, code: impl Fn(u32) -> (u64, u32)) {
         let start = self.out.len();
-        self.out.resize(start + total / 8 + 16, 0);
+        resize(self.out, start + total / 8 + 16);
         let mut stores = Stores { bits: self.bits, count: self.count, space: &mut self.out[start..] };
         // One store for two tokens if they fit.
         let (pairs, last) = tokens.as_chunks::<2>();
