@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::buffer::resize;
 use super::pool::Pool;
 use super::sparse::SparseMap;
 
@@ -143,7 +144,7 @@ impl ByteSource {
     /// The error of reading.
     pub(crate) fn read_block(&self, pool: &Pool) -> io::Result<Bytes> {
         let mut bytes = pool.stock.take();
-        bytes.resize(usize::try_from(self.len).map_err(io::Error::other)?, 0);
+        resize(&mut bytes, usize::try_from(self.len).map_err(io::Error::other)?);
         self.read_at(0, &mut bytes)?;
         Ok(bytes.into())
     }
