@@ -120,11 +120,16 @@ fn a_request_without_a_response_is_logged_and_so_is_the_retry() {
     assert_eq!(lines(&["POST  200 ", "  attempt 2  ecr:GetAuthorizationToken"]), 1);
 }
 
+#[cfg(unix)]
 #[test]
 fn a_request_that_is_given_up_is_logged() {
+    use super::faults::interrupt;
+    use super::harness::{Running, wait_until};
     let ecr = Ecr::faulty(&[Fault::once("ecr:PutImage", Trouble::Stall)]);
-    let run = ecr.run(&[&testdata(ARCHIVE), "team/app:1", "-vv", "--deadline", "2"]).fails_with(4);
-    let whole = run.stderr;
+    let running = Running::start(ecr.command(&[&testdata(ARCHIVE), "team/app:1", "-vv"]));
+    wait_until("the manifest is put", || ecr.count("ecr:PutImage") == 1);
+    interrupt(running.id());
+    let whole = running.end().fails_with(130).stderr;
     let line = whole.lines().find(|line| line.starts_with("PUT   --- ") && line.contains("/manifests/1"));
     assert!(line.is_some_and(|line| line.ends_with("no answer: given up")), "{line:?}");
 }
