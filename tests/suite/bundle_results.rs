@@ -87,7 +87,9 @@ fn an_error_of_several_images_is_logged_once_with_its_advice() {
     let log = |options: &[&str]| mirror(&ecr, &archive, &[&["--output", "jsonl"], options].concat()).fails_with(3);
     let run = log(&[]);
     let count = |text: &str| run.stderr.matches(text).count();
-    assert_eq!((count("error: "), count("hint: "), count("(the same error as for ")), (3, 1, 2), "{}", run.stderr);
+    assert_eq!((count("error: "), count("hint: "), count("(the same error as for ")), (3, 1, 4), "{}", run.stderr);
+    // The error, and the list at the end.
+    assert_eq!(count("bad token"), 2, "{}", run.stderr);
     let (images, _) = lines(&run);
     assert!(images.iter().all(|image| image["targets"][0]["error"]["hint"].is_string()), "{images:#?}");
     let run = log(&["--log-format", "json"]);

@@ -215,6 +215,7 @@ impl<'a> Pushes<'a> {
             self.errors.push(error.clone());
         }
         if self.failures.len() < MAX_FAILURES {
+            let error = self.not_repeated(error);
             let causes: Vec<String> = std::iter::once(error.to_string()).chain(error.causes()).collect();
             self.failures.push(format!("failed: {}: {}", shown(name), one_line(&causes.join(": "), MAX_FAILURE)));
         }
