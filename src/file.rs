@@ -218,6 +218,18 @@ impl Capacity {
     }
 }
 
+/// Returns how many files the process may have open, if that is limited.
+pub(crate) fn open_files_limit() -> Option<u64> {
+    #[cfg(unix)]
+    {
+        rustix::process::getrlimit(rustix::process::Resource::Nofile).current
+    }
+    #[cfg(not(unix))]
+    {
+        None
+    }
+}
+
 /// Returns whether `file` is known to be in a file system that keeps its files in memory.
 pub(crate) fn is_in_memory(file: &File) -> bool {
     #[cfg(target_os = "linux")]

@@ -35,18 +35,22 @@ fn interrupted_uploads(cache: &Path) -> String {
 }
 
 /// Explains how much memory the push may take: the program, the bytes of layers that no registry has acknowledged yet, and
-/// the buffers of the compression threads.
+/// the buffers of the compression threads. With several images at a time it is that of all, and each may have other layers.
 fn memory(options: &LayerOptions, targets: usize, large: usize, layers: Option<usize>) -> String {
     const PROGRAM: u64 = 24;
     const THREAD: u64 = 2;
     let shares = options.memory_shares(targets, layers.unwrap_or(usize::MAX)).max(1) as u64;
     let layer = registry::retained_bytes(options.chunk_size, shares) >> 20;
+    let (of, large) = match options.pushes {
+        0 | 1 => (String::new(), large),
+        pushes => (format!(" of {pushes} images at a time"), options.large_per_target(targets) * pushes),
+    };
     let large = (large * targets.max(1)) as u64;
     let threads = options.threads as u64;
     let all = PROGRAM + large * layer + threads * THREAD;
     let layers = each(large, "layer in progress", "layers in progress");
     let threads = each(threads, "compression thread", "compression threads");
-    format!("memory: {all} MiB at most: {PROGRAM} for the program, {layer} for {layers}, {THREAD} for {threads}")
+    format!("memory{of}: {all} MiB at most: {PROGRAM} for the program, {layer} for {layers}, {THREAD} for {threads}")
 }
 
 fn each(count: u64, one: &str, several: &str) -> String {
@@ -148,6 +152,18 @@ mod tests {
         let mut planned = fixtures::planned(layer, &[]);
         planned.candidates = candidates;
         planned
+    }
+
+    #[test]
+    fn the_memory_of_images_at_a_time_is_that_of_all() {
+        let one = LayerOptions { threads: 6, ..LayerOptions::default() };
+        assert!(memory(&one, 1, 3, Some(3)).starts_with("memory: "));
+        let several = LayerOptions { pushes: 4, ..one };
+        assert_eq!(
+            memory(&several, 1, 1, Some(1)),
+            "memory of 4 images at a time: 100 MiB at most: 24 for the program, 8 for each of 8 layers in progress, 2 for \
+             each of 6 compression threads"
+        );
     }
 
     #[test]

@@ -267,9 +267,9 @@ fn announce(context: &PushContext, opened: OpenedImage, summary: &mut Option<Ima
     *summary = Some(opened);
     // Notes about an archive that was opened before are not repeated for each of its images.
     let is_new = |(_, source): &(_, &Source)| !matches!(source, Source::Opened(_));
-    let new: Vec<_> = archives.iter().zip(context.request.archives()).filter(is_new).map(|it| it.0).collect();
-    let of_archives = new.iter().flat_map(|archive| &archive.notes).chain(&image.notes).cloned();
-    let unusable = new.iter().flat_map(|archive| &archive.unusable).map(ToString::to_string);
+    let (new, opened): (Vec<_>, Vec<_>) = archives.iter().zip(context.request.archives()).partition(is_new);
+    let of_archives = new.iter().flat_map(|(archive, _)| &archive.notes).chain(&image.notes).cloned();
+    let unusable = new.iter().flat_map(|(archive, _)| &archive.unusable).map(ToString::to_string);
     of_archives.chain(unusable).for_each(|note| context.emit(Event::Note(note)));
     let foreign = image.content.manifests().into_iter().flat_map(|manifest| &manifest.non_distributable);
     foreign.for_each(|layer| context.emit(Event::Note(layer.note())));
@@ -278,7 +278,8 @@ fn announce(context: &PushContext, opened: OpenedImage, summary: &mut Option<Ima
     warnings.into_iter().for_each(|warning| context.emit(Event::Warning(warning)));
     let mut layers = plan::layers(&image, &context.run.cache, compression);
     for planned in &mut layers {
-        let is_shared = |diff_id| archives.iter().any(|archive| archive.is_shared(diff_id));
+        // The other images of an archive that was opened for this push alone are not pushed.
+        let is_shared = |diff_id| opened.iter().any(|(archive, _)| archive.is_shared(diff_id));
         planned.is_shared = planned.layer.diff_id.as_ref().is_some_and(is_shared);
     }
     debug!("{}", explain::compression(&layers));

@@ -88,11 +88,11 @@ impl PushBlobs {
         lock(&self.registry.state).mounting()
     }
 
-    /// Returns whether each repository that gets a blob gets a copy of its own. `is_shared` states whether other images have
-    /// it.
-    pub(super) fn is_copied(&self, key: BlobKey, is_shared: bool) -> bool {
+    /// Returns whether other pushes send a blob, too, since each repository gets a copy of its own. `is_shared` states whether
+    /// other images have it, and `own` are the repositories of all targets of this push, which share one reading.
+    pub(super) fn is_copied(&self, key: BlobKey, is_shared: bool, own: &[Repository]) -> bool {
         let mut state = lock(&self.registry.state);
-        state.mounting() != Mounting::Works && (is_shared || state.is_shared(self.push, &[key]))
+        state.mounting() != Mounting::Works && (is_shared || state.is_in_others(own, &[key]))
     }
 
     /// Returns the changes from now on.

@@ -27,8 +27,8 @@ const CLOSING: Duration = Duration::from_millis(800);
 pub(super) struct TargetSession {
     pub(super) run: Arc<Run>,
     id: TargetId,
-    /// How many targets there are.
-    pub(super) targets: usize,
+    /// The repositories of all targets of the push.
+    pub(super) repositories: Vec<Repository>,
     /// The plans of all targets, if the image is to have one digest.
     pub(super) agreement: Option<Arc<Agreement>>,
     /// Whether only one digest may be tagged.
@@ -64,7 +64,7 @@ impl TargetSession {
     ) -> Self {
         let PushContext { run, request, agreement } = context;
         Self {
-            targets: request.targets.len(),
+            repositories: request.targets.iter().map(|target| target.repository.clone()).collect(),
             agreement: agreement.clone(),
             is_digest_expected: request.image.expect_digest.is_some(),
             tags: tags(target, &request.tags),
@@ -86,7 +86,7 @@ impl TargetSession {
         Self {
             run: Arc::clone(run),
             id,
-            targets: 1,
+            repositories: vec![target.repository.clone()],
             agreement: None,
             is_digest_expected: false,
             client,

@@ -3,6 +3,7 @@
 //! There, each repository gets its own copy, and 60 images of a bundle would compress their base layers 60 times. The files are
 //! only a shortcut. Where one cannot be written or read, layers are compressed again.
 
+use std::error::Error as _;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,8 +13,9 @@ use tracing::debug;
 
 use super::plan::PlannedLayer;
 use super::spool::SpooledLayer;
+use crate::archive::DiskSpace;
 use crate::compress::{CompressionSpec, Pool};
-use crate::error::{Error, Kind};
+use crate::error::{Code, Error, Kind, Result, root_cause};
 use crate::file;
 use crate::reuse::Recent;
 use crate::sync::lock;
@@ -24,6 +26,9 @@ const LEAST: u64 = 1 << 20;
 /// The most files that are retained.
 const MOST: usize = 64;
 
+/// The part of the files that the process may have open: connections and archives need the others.
+const PART_OF_OPEN_FILES: u64 = 8;
+
 /// The number of bytes in retained files from which on old files are removed for a new one.
 const LIMIT: u64 = 4 << 30;
 
@@ -33,7 +38,7 @@ pub(super) struct SharedLayers {
     pool: Arc<Pool>,
     /// By the identity of the layer.
     layers: Mutex<Recent<String, Entry>>,
-    /// No more files are written.
+    /// No more files are written, and none is retained.
     is_off: AtomicBool,
 }
 
@@ -48,7 +53,8 @@ struct Entry {
 impl SharedLayers {
     /// Returns a store for files in a folder.
     pub(super) fn new(folder: PathBuf, pool: &Arc<Pool>) -> Self {
-        Self { folder, pool: Arc::clone(pool), layers: Mutex::new(Recent::new(MOST)), is_off: AtomicBool::new(false) }
+        let layers = Mutex::new(Recent::new(most_files(file::open_files_limit())));
+        Self { folder, pool: Arc::clone(pool), layers, is_off: AtomicBool::new(false) }
     }
 
     /// Returns the file of a layer, if it has one or gets one. `fill` starts to compress the layer into it.
@@ -66,17 +72,27 @@ impl SharedLayers {
         if !layer.is_shared {
             return None;
         }
-        while layers.values().filter_map(|entry| entry.retained.as_ref()).map(|file| file.len()).sum::<u64>() >= LIMIT
-            && layers.evict()
-        {}
-        match self.create(layer, fill) {
+        while retained(&layers) >= LIMIT && layers.evict() {}
+        let created = loop {
+            match self.create(layer, retained(&layers)) {
+                Err(error) if is_too_large(&error) => {
+                    if !layers.evict() {
+                        debug!("layer {} is compressed for each image: {error}", layer.label());
+                        return None;
+                    }
+                }
+                created => break created,
+            }
+        };
+        let why = |error: io::Error| Error::new(Kind::Unavailable, "no thread can be started").because(error);
+        match created.and_then(|file| fill(&file).map(|()| file).map_err(why)) {
             Ok(file) => {
                 let entry = Entry { file: Arc::downgrade(&file), retained: None };
                 *layers.get_or_insert(&identity, Entry::default) = entry;
                 Some(file)
             }
             Err(error) => {
-                self.give_up(&error);
+                self.give_up(&mut layers, &error);
                 None
             }
         }
@@ -95,30 +111,45 @@ impl SharedLayers {
     /// Notes that a file cannot be read to its end.
     pub(super) fn note_failure(&self, file: &SpooledLayer, error: &Error) {
         if file.has_no_space() {
-            self.give_up(error);
+            self.give_up(&mut lock(&self.layers), error);
         }
     }
 
-    fn create(
-        &self,
-        layer: &PlannedLayer,
-        fill: impl FnOnce(&Arc<SpooledLayer>) -> io::Result<()>,
-    ) -> Result<Arc<SpooledLayer>, Error> {
+    /// Creates a file beside others that have so many bytes.
+    fn create(&self, layer: &PlannedLayer, retained: u64) -> Result<Arc<SpooledLayer>> {
         let (what, len) = (format!("layer {}", layer.label()), layer.layer.bytes.len());
         let layer = SpooledLayer::create(what, &self.folder, len, &self.pool)?;
         if file::is_in_memory(layer.file()) {
             return Err(Error::input(format!("the temporary folder {} is in memory", self.folder.display())));
         }
-        let why = |error: io::Error| Error::new(Kind::Unavailable, "no thread can be started").because(error);
-        fill(&layer).map_err(why)?;
+        // Half of the space is for archives, which need it: they are decompressed meanwhile.
+        DiskSpace::of(layer.file(), &self.folder).check(&"the set of these layers", 0, retained.saturating_add(len))?;
         Ok(layer)
     }
 
-    fn give_up(&self, error: &Error) {
+    /// Writes no more files, and removes those that are there: others need the space, or the open files.
+    fn give_up(&self, layers: &mut Recent<String, Entry>, error: &Error) {
+        while layers.evict() {}
         if !self.is_off.swap(true, Ordering::Relaxed) {
-            debug!("layers that several images have are compressed for each: {error}");
+            let because = error.source().map(|_| format!(": {}", root_cause(error))).unwrap_or_default();
+            debug!("layers that several images have are compressed for each: {error}{because}");
         }
     }
+}
+
+/// Returns whether there is too little space for a layer, though perhaps enough for others.
+fn is_too_large(error: &Error) -> bool {
+    error.stable_code() == Code::ResourcesExhausted
+}
+
+/// Returns how many files are retained at most if the process may have so many open.
+fn most_files(limit: Option<u64>) -> usize {
+    limit.and_then(|limit| usize::try_from(limit / PART_OF_OPEN_FILES).ok()).map_or(MOST, |part| part.min(MOST))
+}
+
+/// Returns the bytes of all files that are retained.
+fn retained(layers: &Recent<String, Entry>) -> u64 {
+    layers.values().filter_map(|entry| entry.retained.as_ref()).map(|file| file.len()).sum()
 }
 
 fn is_worth_a_file(layer: &PlannedLayer) -> bool {
@@ -209,6 +240,40 @@ mod tests {
         // The next one tries a file again.
         assert_eq!(all(reader.read(&layer)).await, expected);
         assert!(!std::ptr::eq(&*reader.shared.open(&layer, |_| panic!("it is there")).unwrap(), &*file));
+    }
+
+    #[tokio::test]
+    async fn without_space_no_file_is_retained() {
+        let (readings, reader) = counting_reader();
+        let (shared, layer) = (&reader.shared, layer(true));
+        all(reader.read(&layer)).await;
+        let file = Arc::downgrade(&shared.open(&layer, |_| panic!("it is there")).unwrap());
+        shared.give_up(&mut lock(&shared.layers), &Error::input("the disk is full"));
+        assert!(file.upgrade().is_none());
+        all(reader.read(&layer)).await;
+        assert_eq!(readings.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn half_of_the_space_is_for_others() {
+        let shared = SharedLayers::new(env!("CARGO_MANIFEST_DIR").into(), &Arc::new(Pool::start(1)));
+        let error = shared.create(&layer(true), 1 << 60).err().unwrap();
+        assert!(error.to_string().contains("takes a temporary file of 1048576.0 TiB or more"), "{error}");
+        assert!(shared.create(&layer(true), 0).is_ok());
+    }
+
+    #[test]
+    fn a_layer_that_is_too_large_is_only_one_of_several() {
+        let shared = SharedLayers::new(env!("CARGO_MANIFEST_DIR").into(), &Arc::new(Pool::start(1)));
+        let mut large = layer(true);
+        large.layer.bytes = ByteSource::new(Arc::new(tempfile::tempfile().unwrap()), 0, 1 << 60);
+        assert!(shared.open(&large, |_| panic!("nothing is read")).is_none());
+        assert!(shared.open(&layer(true), |_| Ok(())).is_some());
+    }
+
+    #[test]
+    fn connections_need_most_of_the_open_files() {
+        assert_eq!([None, Some(1024), Some(256), Some(4)].map(most_files), [MOST, MOST, 32, 0]);
     }
 
     #[tokio::test]

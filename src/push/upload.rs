@@ -91,7 +91,7 @@ impl<'a> Uploader<'a> {
         record: &'a mut Record,
         known: &'a mut Known,
     ) -> Self {
-        let layers = session.options().layers.large_per_target(session.targets);
+        let layers = session.options().layers.large_per_target(session.repositories.len());
         let kib = layers.saturating_mul(KIB_OF_A_CHUNK as usize);
         let source = LayerSource { hub: Arc::clone(&source.hub), target: source.target, streamed: Default::default() };
         Self {
@@ -281,7 +281,7 @@ impl<'a> Uploader<'a> {
         let (session, source, memory) = (self.session, Arc::clone(&self.source), Arc::clone(&self.memory));
         let (key, waited) = (self.key(&layer.planned.id), self.waited());
         let is_shared = layer.planned.is_shared;
-        layer.planned.is_shared = key.is_some_and(|key| session.blobs.is_copied(key, is_shared));
+        layer.planned.is_shared = key.is_some_and(|key| session.blobs.is_copied(key, is_shared, &session.repositories));
         self.steps.push(Box::pin(async move {
             let kib = u32::try_from(layer.planned.layer.bytes.len() >> 10).unwrap_or(u32::MAX).min(KIB_OF_A_CHUNK);
             // It is never closed.

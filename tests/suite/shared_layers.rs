@@ -131,6 +131,20 @@ fn two_targets_in_one_registry_send_it_once() {
 }
 
 #[test]
+fn a_single_push_writes_no_temporary_file() {
+    let ecr = Ecr::with(&["one", "two"], Rules { blob_mounting: BlobMounting::Disabled, ..Rules::default() });
+    let names: Vec<_> = (0..2).map(|n| format!("app-{n}:1")).collect();
+    let archive = save_with(&ecr.env, &names, &[tar_of("base", &vec![7; 2 << 20])]);
+    let missing = ecr.env.scratch("missing");
+    let tried = ["layers that several images have are compressed for each: cannot write layer"];
+    let options = ["--temp-dir", missing.as_str(), "--verbose"];
+    // The targets share a reading, and the other image is not pushed.
+    let targets = [archive.as_str(), "one:1", "two:1", "--image", &names[0]];
+    ecr.run(&[&targets[..], &options[..]].concat()).succeeds().output_has_none(&tried);
+    mirror(&ecr, &archive, &options).succeeds().stderr_has(&tried);
+}
+
+#[test]
 fn an_image_that_fails_takes_no_other_along() {
     let rules = Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() };
     let names: Vec<_> = (0..8).map(|n| format!("app-{n}:1")).collect();

@@ -162,17 +162,16 @@ impl State {
             self.next_order += 1;
         }
         own.needed.extend(keys);
-        self.is_shared(push, keys)
+        let own = own.repository.clone();
+        self.is_in_others(&[own], keys)
     }
 
-    /// Returns whether another repository may have or get one of these blobs.
-    pub(super) fn is_shared(&mut self, push: PushId, keys: &[BlobKey]) -> bool {
-        let Some(own) = self.pushes.get(&push) else { return false };
-        let repository = own.repository.clone();
+    /// Returns whether a repository that is none of `own` may have or get one of these blobs.
+    pub(super) fn is_in_others(&mut self, own: &[Repository], keys: &[BlobKey]) -> bool {
         let is_needed_by =
-            |other: &Push| other.repository != repository && keys.iter().any(|key| other.needed.contains(key));
+            |other: &Push| !own.contains(&other.repository) && keys.iter().any(|key| other.needed.contains(key));
         let is_in_another = |key: &BlobKey, blobs: &mut Recent<BlobKey, KnownBlob>| {
-            blobs.get(key).is_some_and(|known| known.places.iter().any(|place| place.repository != repository))
+            blobs.get(key).is_some_and(|known| known.places.iter().any(|place| !own.contains(&place.repository)))
         };
         self.pushes.values().any(is_needed_by) || keys.iter().any(|key| is_in_another(key, &mut self.blobs))
     }

@@ -191,6 +191,11 @@ fn a_blob_is_shared_once_two_repositories_need_it() {
     it.state.found(four, &digest(3), stored(3, 9));
     it.state.end(four);
     assert!(it.state.need(one, &[digest(3)]));
+    // The targets of one push read it once.
+    let own = |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<_>>();
+    let mut is_in_others = |names: &[&str], blob| it.state.is_in_others(&own(names), &[digest(blob)]);
+    assert_eq!((is_in_others(&["a"], 1), is_in_others(&["a", "b"], 1)), (true, false));
+    assert_eq!((is_in_others(&["a", "b"], 3), is_in_others(&["a", "c"], 3)), (true, false));
 }
 
 /// 1,000 images of 40 layers, each in a repository of its own, where every layer but one is new.
