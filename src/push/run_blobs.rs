@@ -66,10 +66,10 @@ pub(super) fn key(layer: &PlannedLayer) -> Option<BlobKey> {
 
 impl PushBlobs {
     /// Notes which blobs the push needs. Asks `read` whether the registry mounts if another repository shares one of them,
-    /// once in a run.
-    pub(super) async fn need(&self, keys: &[BlobKey], read: impl Future<Output = Mounting>) {
-        let is_shared = lock(&self.registry.state).need(self.push, keys);
-        if is_shared {
+    /// or if `is_shared` states that other images do, once in a run.
+    pub(super) async fn need(&self, keys: &[BlobKey], is_shared: bool, read: impl Future<Output = Mounting>) {
+        let is_elsewhere = lock(&self.registry.state).need(self.push, keys);
+        if is_elsewhere || is_shared {
             self.mounting(read).await;
         }
     }

@@ -114,7 +114,8 @@ impl<'a> Uploader<'a> {
     /// The first error, after steps in progress have been brought to an end.
     pub(super) async fn send(mut self, layers: Vec<LayerId>, configs: Vec<Config>) -> Result<()> {
         let keys = self.keys(&layers);
-        need(self.session, &keys).await;
+        let is_shared = layers.iter().filter_map(|id| self.record.layer(id)).any(|layer| layer.planned.is_shared);
+        need(self.session, &keys, is_shared).await;
         let layers = layers.into_iter().map(Item::Layer);
         self.queue.extend(layers.chain(configs.into_iter().map(Item::Config)));
         let sent = async {
@@ -451,7 +452,7 @@ impl<'a> Uploader<'a> {
             layer.claim();
             self.source.streamed().extend(ids.iter().map(|id| (*id, Arc::clone(layer))));
             let keys = self.keys(&ids);
-            need(self.session, &keys).await;
+            need(self.session, &keys, false).await;
             self.queue.extend(ids.into_iter().map(Item::Layer));
         }
     }
@@ -481,10 +482,10 @@ fn is_held_up(streamed: &HashMap<LayerId, Arc<OfferedLayer>>, id: &LayerId) -> b
 }
 
 /// Has other pushes know which blobs this one needs, and finds out whether the registry mounts those that are shared.
-async fn need(session: &TargetSession, keys: &[BlobKey]) {
+async fn need(session: &TargetSession, keys: &[BlobKey], is_shared: bool) {
     // Rarely polled, and large: all that send layers would be as large otherwise.
     let read: BoxFuture<'_, _> = Box::pin(blob_mounting(session));
-    let needed = session.blobs.need(keys, read);
+    let needed = session.blobs.need(keys, is_shared, read);
     // After a stop it does not matter.
     let _known = session.stop.run_until_cancelled(needed).await;
 }

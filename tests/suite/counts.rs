@@ -287,3 +287,14 @@ fn a_layer_of_several_archives_is_read_twice_at_most() {
     // The first push may not know of the others yet.
     assert!(cost.read < 2 * shared.len() as u64 + BESIDE, "{} bytes were read", cost.read);
 }
+
+#[test]
+fn a_layer_that_is_mounted_gets_no_temporary_file() {
+    let ecr = Ecr::with(&[], Rules { blob_mounting: BlobMounting::Enabled, ..Rules::default() });
+    let shared = archive_builder::tar_of("base", &archive_builder::noise(1, 8 << 20));
+    let names: Vec<_> = (0..6).map(|n| format!("app-{n}:1")).collect();
+    let archive = save_with(&ecr.env, &names, std::slice::from_ref(&shared));
+    let options = ["--all-images", "--create-repository", "--temp-dir", env!("CARGO_TARGET_TMPDIR")];
+    // Its bytes would be read back from the file.
+    Cost::of(&ecr, &[&[archive.as_str(), "mounts/"], &options[..]].concat()).has_read(shared.len() as u64);
+}
