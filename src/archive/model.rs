@@ -296,10 +296,12 @@ impl Layer {
         if ThreadPanicked::is(&error) {
             return Error::internal(format!("cannot compress layer {} of the archive", self.name)).because(error);
         }
-        Error::input(format!("cannot read layer {} of the archive", self.name))
-            .code(Code::ArchiveDamaged)
-            .because(error)
-            .hint("The archive is damaged: write it again.")
+        let damaged =
+            Error::input(format!("cannot read layer {} of the archive", self.name)).code(Code::ArchiveDamaged);
+        // The text of the standard library is about a buffer.
+        let has_ended = error.kind() == io::ErrorKind::UnexpectedEof && error.get_ref().is_none();
+        let damaged = if has_ended { damaged.because("its data ends too early") } else { damaged.because(error) };
+        damaged.hint("The archive is damaged: write it again.")
     }
 }
 

@@ -1,5 +1,7 @@
 //! Tests with damaged, inconsistent and malicious archives: each is an error with a clear text, and none is a panic.
 
+use std::io;
+
 use serde_json::json;
 
 use super::*;
@@ -166,6 +168,16 @@ fn the_error_about_a_truncated_entry_has_its_name_and_the_missing_bytes() {
     assert!(error_text(open_bytes(&bytes[..start - 1])).contains("is cut off: it ends inside the header after"));
     let unmarked = &bytes[..start + 1000];
     assert_eq!(open_bytes(unmarked).unwrap().notes.len(), 1);
+}
+
+#[test]
+fn the_error_about_a_file_that_became_shorter_is_not_about_a_buffer() {
+    let archive = open_bytes(&tar_of(&saved(&[file("z", vec![1; 1000])]))).unwrap();
+    let layer = &archive.images[0].manifests()[0].layers[0];
+    let cause = |error| std::error::Error::source(&layer.unreadable(error)).unwrap().to_string();
+    let standard = io::Read::read_exact(&mut io::empty(), &mut [0]).unwrap_err();
+    assert_eq!(cause(standard), "its data ends too early");
+    assert_eq!(cause(io::Error::new(io::ErrorKind::UnexpectedEof, "the frame is cut off")), "the frame is cut off");
 }
 
 #[test]
