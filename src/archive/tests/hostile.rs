@@ -241,7 +241,7 @@ fn the_names_of_all_entries_are_limited() {
     header.set_size(0);
     for at in 0..65 {
         let name = format!("{at:02}{}", "x".repeat((1 << 20) - 1600));
-        tar.append_data(&mut header, name, std::io::empty()).unwrap();
+        tar.append_data(&mut header, name, io::empty()).unwrap();
     }
     let text = error_text(open_bytes(&tar.into_inner().unwrap()));
     assert!(text.contains("have names of more than 67108864 bytes"), "{text}");
