@@ -210,7 +210,12 @@ impl Archive {
                 found.push((image, content));
             }
         }
-        found
+        // An image without a manifest has no other ID than that of its config, which those with a manifest may share.
+        let is_it = |(_, content): &(&Image, &Content)| Some(content.identity()) == whole_digest;
+        match found.iter().copied().find(is_it) {
+            Some(it) => vec![it],
+            None => found,
+        }
     }
 
     /// Returns advice that lists images: the option that selects each, its platforms and other names.

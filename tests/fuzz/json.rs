@@ -194,7 +194,7 @@ pub(crate) fn grow(archive: &mut Archive, dice: &mut Dice) -> String {
             for _ in 0..levels {
                 deepen(archive, at.unwrap(), dice);
                 let Some(last) = archive.blobs.len().checked_sub(1).and_then(|at| document(archive, at)) else { break };
-                let Some(items) = last["manifests"].as_array_mut() else { break };
+                let Some(items) = last.get_mut("manifests").and_then(Value::as_array_mut) else { break };
                 items.extend(vec![items[0].clone(); times]);
             }
             format!("indexes of {times} equal children")
