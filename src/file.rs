@@ -235,8 +235,8 @@ pub(crate) fn is_in_memory(file: &File) -> bool {
     #[cfg(target_os = "linux")]
     {
         // statfs(2): tmpfs, ramfs.
-        const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
-        rustix::fs::fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u64)))
+        const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
+        rustix::fs::fstatfs(file).is_ok_and(|system| IN_MEMORY.contains(&(system.f_type as u32)))
     }
     #[cfg(not(target_os = "linux"))]
     {

@@ -60,7 +60,7 @@ impl SandboxArgs {
     /// Checks that there is a command after `--`, which may be the last argument.
     ///
     /// # Errors
-    /// If there is none: a server that nobody wants would never end.
+    /// If there is none: the sandbox would run until Ctrl-C.
     pub(super) fn check_command(&self, ends_with_separator: bool) -> Result<()> {
         let is_missing = match self.command.first() {
             Some(program) => program.is_empty(),

@@ -46,7 +46,7 @@ pub(super) struct SharedLayers {
 
 #[derive(Default)]
 struct Entry {
-    /// The file, as long as somebody reads it.
+    /// The file, as long as it is read or retained.
     file: Weak<SpooledLayer>,
     /// The file, once it is complete.
     retained: Option<Arc<SpooledLayer>>,
@@ -129,7 +129,7 @@ impl SharedLayers {
     /// Creates a file beside others that have so many bytes.
     fn create(&self, layer: &PlannedLayer, retained: u64) -> Result<Arc<SpooledLayer>> {
         let (what, len) = (format!("layer {}", layer.label()), layer.layer.bytes.len());
-        let layer = SpooledLayer::create(what, &self.folder, len, &self.pool)?;
+        let layer = SpooledLayer::create(what, &self.folder, 0, &self.pool)?;
         if file::is_in_memory(layer.file()) {
             return Err(Error::input(format!("the temporary folder {} is in memory", self.folder.display())));
         }

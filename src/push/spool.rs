@@ -164,7 +164,7 @@ impl SpoolWriter {
         Self { layer: Arc::clone(layer), written: 0, is_ended: false }
     }
 
-    /// Writes the next bytes. Breaks if that fails, or if nobody else has the layer any more.
+    /// Writes the next bytes. Breaks if that fails, or once the writer alone has the layer.
     pub(super) fn write(&mut self, DataBlock { bytes, position }: DataBlock) -> ControlFlow<()> {
         if Arc::strong_count(&self.layer) == 1 {
             return ControlFlow::Break(());
@@ -203,31 +203,38 @@ mod tests {
     use super::*;
     use crate::error::Kind;
 
+    /// A layer of `least` bytes or more.
+    fn spooled(least: u64) -> Result<Arc<SpooledLayer>> {
+        SpooledLayer::create("layer a".into(), &std::env::temp_dir(), least, &Arc::new(Pool::start(1)))
+    }
+
     #[test]
     fn a_layer_that_is_too_large_for_the_disk_is_not_started() {
-        let folder = std::env::temp_dir();
-        let error = SpooledLayer::create("layer a".into(), &folder, 1 << 60, &Arc::new(Pool::start(1))).err().unwrap();
+        let error = spooled(1 << 60).err().unwrap();
         assert_eq!(error.kind(), Kind::Input);
         assert!(error.to_string().starts_with("layer a takes a temporary file of 1048576.0 TiB or more, but "));
     }
 
     #[tokio::test]
-    async fn a_file_that_nobody_reads_is_not_written_to_its_end() {
+    async fn a_file_without_readers_is_not_written_to_its_end() {
         let (sender, receiver) = mpsc::channel(1);
-        let spooled =
-            SpooledLayer::create("layer a".into(), &std::env::temp_dir(), 0, &Arc::new(Pool::start(1))).unwrap();
+        let spooled = spooled(0).unwrap();
         spooled.fill(receiver);
         let block = || LayerData::Data(DataBlock { bytes: vec![7; 1000].into(), position: 1000 });
         sender.send(block()).await.unwrap();
         drop(spooled);
-        while sender.send(block()).await.is_ok() {}
+        for _ in 0..1000 {
+            if sender.send(block()).await.is_err() {
+                return;
+            }
+        }
+        panic!("it is written on and on");
     }
 
     #[tokio::test]
     async fn a_failure_is_reported_before_the_blocks_in_front_of_it() {
         let (sender, receiver) = mpsc::channel(1);
-        let spooled =
-            SpooledLayer::create("layer a".into(), &std::env::temp_dir(), 0, &Arc::new(Pool::start(1))).unwrap();
+        let spooled = spooled(0).unwrap();
         spooled.fill(receiver);
         let block = DataBlock { bytes: vec![7; 1000].into(), position: 1000 };
         sender.send(LayerData::Data(block)).await.unwrap();
